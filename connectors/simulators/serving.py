@@ -1,0 +1,52 @@
+"""Serves ASGI applications over real HTTP on loopback, in threads of this process, for the demo and the tests."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from connectors.simulators.base import Simulator
+
+START_TIMEOUT = 10.0
+"""Seconds that a server may take to come up."""
+
+
+@contextmanager
+def served(app: ASGIApp, *, port: int = 0) -> Iterator[str]:
+    """Serve ``app`` on 127.0.0.1 (a free port unless told) and yield its base URL; stop it afterwards."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
+        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="auto", server_header=False)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        _await_start(server, thread)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=START_TIMEOUT)
+
+
+@contextmanager
+def simulated(simulator: Simulator) -> Iterator[str]:
+    """Serve a simulator and tell it its own address."""
+    with served(simulator.app) as url:
+        simulator.base_url = url
+        yield url
+
+
+def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise RuntimeError("the local server did not start")
+        time.sleep(0.005)

@@ -1,0 +1,1 @@
+"""The domain: consent, campaigns, segments, ledger. No HTTP and no SDK in here."""

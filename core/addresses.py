@@ -1,0 +1,52 @@
+"""E-mail addresses: normalised for matching, masked for display, turned into pseudonyms for everything else."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from functools import lru_cache
+
+from email_validator import EmailNotValidError, validate_email
+
+from core.errors import AddressError
+from core.model import RecipientId
+
+RECIPIENT_BYTES = 16
+LONGEST = 254
+"""Characters of an address (RFC 5321 §4.5.3.1, as corrected by erratum 1690)."""
+
+
+@lru_cache(maxsize=65_536)
+def normalise(address: str) -> str:
+    """The one spelling under which an address is known here: trimmed, lower case, domain in IDNA ASCII form.
+
+    The local part is lower-cased too: two people whose addresses differ in case alone are not known to exist, but
+    one person typed in two ways is common, and a withdrawal must reach both.
+
+    Raises:
+        AddressError: not an e-mail address. The message never repeats it.
+    """
+    trimmed = address.strip()
+    if len(trimmed) > LONGEST:
+        raise AddressError("the address is longer than 254 characters")
+    try:
+        checked = validate_email(trimmed, check_deliverability=False, test_environment=True, strict=True)
+    except (EmailNotValidError, UnicodeError):
+        raise AddressError("not a valid e-mail address") from None
+    return f"{checked.local_part}@{checked.ascii_domain}".lower()
+
+
+def pseudonym(key: bytes, normalised: str) -> RecipientId:
+    """The recipient behind a normalised address: HMAC-SHA256 under the team's key, 16 bytes of it."""
+    return RecipientId(hmac.digest(key, normalised.encode(), hashlib.sha256)[:RECIPIENT_BYTES])
+
+
+def masked(normalised: str) -> str:
+    """The address as a page shows it: its owner recognises it, a passer-by does not learn it (§4.2)."""
+    local, _, domain = normalised.partition("@")
+    host, dot, rest = domain.partition(".")
+    return f"{_veil(local)}@{_veil(host)}{dot}{rest}"
+
+
+def _veil(word: str) -> str:
+    return f"{word[:1]}{'•' * 4}{word[-1:] if len(word) > 3 else ''}"  # noqa: PLR2004 - shorter would show too much

@@ -57,7 +57,7 @@ class Failure:
         return not self.sent or self.status in _NOT_DONE
 
 
-class Transient(Exception):  # noqa: N818 - a signal to the retry loop, never seen outside of this module
+class Transient(Exception):
     """Carries a failure that may pass."""
 
     def __init__(self, failure: Failure) -> None:

@@ -94,6 +94,24 @@ class Mechanism(StrEnum):
     NONE = "none"
 
 
+class Role(StrEnum):
+    """What a party is in a processing (GDPR articles 4 and 26; §2.2)."""
+
+    CONTROLLER = "controller"
+    JOINT_CONTROLLER = "joint_controller"
+    PROCESSOR = "processor"
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """An actor of the register: who it is, in which role, for which purposes (empty: all that the team uses)."""
+
+    name: str
+    role: Role
+    contact: str = ""
+    purposes: tuple[PurposeId, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class NoticeRef:
     """What the person was shown: the notice's version, the language, the SHA-256 (hex) of the exact text if known."""

@@ -55,7 +55,16 @@ class CallbackError(PixelproofError):
 
 
 class VerificationError(CallbackError):
-    """Not proven to come from the provider: forged, stale, or signed with an unknown key."""
+    """Not proven to come from the provider: forged, stale, or signed with an unknown key.
+
+    Attributes:
+        transient: Whether the proof was merely out of reach (a certificate could not be fetched). The provider must
+            then be asked to deliver again (5xx): a genuine withdrawal must not be lost.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class PayloadError(CallbackError):

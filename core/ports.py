@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from core.consent import Standings
+from core.merkle import Frontier
 from core.model import (
     AppliedPlan,
     Campaign,
     ContactChange,
     Member,
+    PixelMode,
     Plan,
     ProviderEvent,
     PurposeId,
@@ -37,6 +41,107 @@ class Capability(StrEnum):
     OPEN_CALLBACKS = "open_callbacks"
     POLL_OPENS = "poll_opens"
     CONFIRM_SUBSCRIPTION = "confirm_subscription"
+    FETCHES_CERTIFICATES = "fetches_certificates"
+    """Verifying a callback may fetch a certificate over HTTP: run it where blocking does no harm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of one recipient's chain: how many entries it has, the last one's hash, and what they amount to."""
+
+    seq: int
+    hash: bytes
+    standings: Standings
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One ledger entry as it is stored: canonical JSON, and the RFC 6962 leaf hash of it."""
+
+    recipient: RecipientId
+    seq: int
+    body: bytes
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """One lawful open. No address, no IP address, no user agent."""
+
+    campaign: str
+    recipient: RecipientId
+    opened_at: datetime
+    serves: tuple[PurposeId, ...]
+    source: str
+    machine: bool = False
+
+
+class Batch(Protocol):
+    """Reads and writes that belong together. What a batch wrote is durable once its context has ended well.
+
+    SQLite makes the whole batch one transaction. DynamoDB makes each recipient's append one, so a batch that fails
+    half-way may be run again: the idempotency keys skip what was done.
+    """
+
+    def seen(self, keys: Collection[bytes]) -> set[bytes]:
+        """Those idempotency keys that were remembered before."""
+        ...
+
+    def remember(self, keys: Collection[bytes]) -> None:
+        """Remember idempotency keys."""
+        ...
+
+    def heads(self, recipients: Collection[RecipientId]) -> dict[RecipientId, Head]:
+        """The heads of those recipients that have a chain."""
+        ...
+
+    def append(self, recipient: RecipientId, entries: Sequence[Entry], *, expected: Head | None, head: Head) -> None:
+        """Compare and swap: add to a chain whose head is still ``expected``; raises HeadConflict when it is not."""
+        ...
+
+    def record_opens(self, opens: Sequence[Open]) -> None:
+        """Keep lawful opens."""
+        ...
+
+    def count(self, scope: str, name: str, by: int = 1) -> None:
+        """Add to a counter: of a campaign, or of a provider's callbacks."""
+        ...
+
+
+class LedgerStore(Protocol):
+    """Where the ledger lives. Append-only: there is no way to alter or remove an entry."""
+
+    def batch(self) -> AbstractContextManager[Batch]:
+        """Begin a batch. Leaving the context normally commits; an exception undoes all of it."""
+        ...
+
+    def heads(self, recipients: Collection[RecipientId]) -> dict[RecipientId, Head]:
+        """The heads of those recipients that have a chain, as last committed."""
+        ...
+
+    def chain(self, recipient: RecipientId) -> list[Entry]:
+        """All entries of one recipient, the oldest first."""
+        ...
+
+    def entries(self) -> Iterator[tuple[int, Entry]]:
+        """Every entry with its position, from 1, in the order in which they were written."""
+        ...
+
+    def chains(self) -> Iterator[Entry]:
+        """Every entry, chain by chain in the order of recipients, each from its beginning."""
+        ...
+
+    def all_heads(self) -> Iterator[tuple[RecipientId, Head]]:
+        """Every head, in the order of recipients."""
+        ...
+
+    def sealed(self) -> Frontier:
+        """The tree over all entries as it was sealed; raises StoreError when the seal is not genuine."""
+        ...
+
+    def damage(self) -> list[str]:
+        """What the store itself finds wrong with its files."""
+        ...
 
 
 class Connector(Protocol):
@@ -141,6 +246,65 @@ class Provider:
     codec: Callable[[Any, ProviderContext], WebhookCodec]
 
 
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What an ESP was last seen to hold about a recipient: its purposes, and a digest of the carried fields."""
+
+    purposes: frozenset[PurposeId] = frozenset()
+    carried: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRecord:
+    """A campaign that was applied: what stands ready at the ESP and how many recipients each half has."""
+
+    campaign: Campaign
+    applied: AppliedPlan
+    tracked: int
+    untracked: int
+    sent: bool = False
+
+
+class Records(Protocol):
+    """The working records beside the ledger: what ESPs hold, campaigns, send journals, texts of notices."""
+
+    def put_notice(self, sha256: str, text: str) -> None:
+        """Keep the exact text that people were shown, by its hash."""
+        ...
+
+    def notice(self, sha256: str) -> str | None:
+        """The text with that hash."""
+        ...
+
+    def confirmed(self, provider: str, recipients: Collection[RecipientId]) -> Mapping[RecipientId, Confirmed]:
+        """What was last confirmed at an ESP."""
+        ...
+
+    def confirm(self, provider: str, rows: Mapping[RecipientId, Confirmed]) -> None:
+        """Note what an ESP confirmed."""
+        ...
+
+    def save_campaign(self, record: CampaignRecord, modes: Iterable[tuple[RecipientId, PixelMode]]) -> None:
+        """Keep an applied campaign with its snapshot, in place of an earlier one that was not sent."""
+        ...
+
+    def campaign(self, campaign: str) -> CampaignRecord | None:
+        """An applied campaign."""
+        ...
+
+    def mark_sent(self, campaign: str) -> None:
+        """Note that both halves left."""
+        ...
+
+    def modes(self, campaign: str, recipients: Collection[RecipientId]) -> Mapping[RecipientId, PixelMode]:
+        """Which pixel those recipients got, from the snapshot."""
+        ...
+
+    def journal(self, campaign: str) -> SendJournal:
+        """The campaign's send journal."""
+        ...
+
+
 class AddressBook(Protocol):
     """Addresses, apart from the ledger, so that they can be erased without harming any proof."""
 
@@ -158,4 +322,8 @@ class AddressBook(Protocol):
 
     def count(self) -> int:
         """How many addresses are held."""
+        ...
+
+    def erase(self, recipient: RecipientId) -> bool:
+        """Forget an address; False when it was not known."""
         ...

@@ -1,0 +1,108 @@
+"""From events to a state: what a recipient has decided, purpose by purpose.
+
+The fold keeps a maximum for each kind of statement, so that the order of arrival changes nothing and a repetition
+changes nothing: *decisions* (given, refused, withdrawn …), *claims* (a third party says that somebody agreed) and
+*requests* (the person was asked). A decision always outranks a claim, and a claim a request, whatever their times:
+being asked again takes no consent away, and nobody's claim overrides what the person did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+
+from core.model import PROTECTION, Action, Basis, ConsentEvent, PurposeId, State
+from core.policy import Policy
+
+_STATE_OF: Mapping[Action, State] = {
+    Action.GIVEN: State.GIVEN,
+    Action.REFUSED: State.REFUSED,
+    Action.WITHDRAWN: State.WITHDRAWN,
+    Action.EXPIRED: State.EXPIRED,
+    Action.INVALIDATED: State.UNPROVEN,
+    Action.OBJECTED: State.OBJECTED,
+}
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A statement that stands: when it took effect, what it was, where it came from."""
+
+    at: datetime
+    action: Action
+    source: str
+
+    @property
+    def rank(self) -> tuple[datetime, int, str]:
+        """What orders statements: the later one; on a tie the more protective; then the source, to be total."""
+        return self.at, PROTECTION[self.action], self.source
+
+
+class Standing(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """All that counts of a recipient's history for one purpose."""
+
+    decision: Mark | None = None
+    claim: Mark | None = None
+    request: Mark | None = None
+
+    def after(self, event: ConsentEvent) -> Standing:
+        """This standing with one more event taken in."""
+        mark = Mark(event.effective_at, event.action, event.source)
+        if event.action is Action.REQUESTED:
+            return Standing(self.decision, self.claim, _later(self.request, mark))
+        if event.is_claim:
+            return Standing(self.decision, _later(self.claim, mark), self.request)
+        return Standing(_later(self.decision, mark), self.claim, self.request)
+
+    @property
+    def ruling(self) -> Mark | None:
+        """The statement that determines the state."""
+        return self.decision or self.claim or self.request
+
+    def state(self, now: datetime, policy: Policy) -> State:
+        """Where the recipient stands now. A consent expires after ``policy.consent_lasts_days``, where set."""
+        if self.decision is None:
+            return State.UNPROVEN if self.claim else State.REQUESTED if self.request else State.UNKNOWN
+        lasts = policy.consent_lasts_days
+        if self.decision.action is Action.GIVEN and lasts and self.decision.at + timedelta(days=lasts) <= now:
+            return State.EXPIRED
+        return _STATE_OF[self.decision.action]
+
+
+Standings = Mapping[PurposeId, Standing]
+"""A recipient's standing on each purpose; a purpose that is absent is unknown."""
+
+UNKNOWN = Standing()
+
+
+def _later(one: Mark | None, other: Mark) -> Mark:
+    return other if one is None or other.rank > one.rank else one
+
+
+def absorb(standings: Standings, event: ConsentEvent) -> dict[PurposeId, Standing]:
+    """The standings with one more event taken in."""
+    return {**standings, **{p: standings.get(p, UNKNOWN).after(event) for p in event.purposes}}
+
+
+def fold(events: Iterable[ConsentEvent]) -> dict[PurposeId, Standing]:
+    """The standings after all of these events, in whatever order they come."""
+    standings: dict[PurposeId, Standing] = {}
+    for event in events:
+        standings = absorb(standings, event)
+    return standings
+
+
+def state_of(standings: Standings, purpose: PurposeId, now: datetime, policy: Policy) -> State:
+    """The state on one purpose; unknown when nothing is known."""
+    return standings.get(purpose, UNKNOWN).state(now, policy)
+
+
+def given(standings: Standings, purposes: Iterable[PurposeId], now: datetime, policy: Policy) -> tuple[PurposeId, ...]:
+    """Those of ``purposes`` for which the recipient may be tracked by consent now."""
+    return tuple(p for p in purposes if state_of(standings, p, now, policy) is State.GIVEN)
+
+
+def basis_of(state: State) -> Basis:
+    """The legal basis that a state gives for an individual pixel under a policy that knows consent alone."""
+    return Basis.CONSENT if state is State.GIVEN else Basis.NONE

@@ -1,0 +1,242 @@
+"""What an ESP reports about its recipients, turned into what this product does about it.
+
+Every event takes effect once, however often and in whatever order it is delivered. An open is judged when it comes
+in: it is recorded only if the recipient got an individual pixel lawfully *and* the consent still stands; else nothing
+of it is kept but a count for the campaign. A withdrawal is recorded whether or not the person is known here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from core.addresses import RECIPIENT_BYTES, normalise
+from core.campaign import lawful_purposes
+from core.errors import AddressError
+from core.ledger import Ledger, Recording, idempotency_key
+from core.model import (
+    Action,
+    CampaignId,
+    ConsentEvent,
+    EventKind,
+    Mechanism,
+    PixelMode,
+    ProviderEvent,
+    PurposeId,
+    RecipientId,
+)
+from core.policy import Policy
+from core.ports import Batch, CampaignRecord, Head, Open, Records
+
+OWN_TOPIC = "pixelproof-"
+"""Topics and groups of this name, followed by a purpose, are this product's own."""
+LONGEST_TYPE = 60
+
+DROPPED = "opens_dropped"
+RECORDED = "opens_recorded"
+MACHINE = "opens_by_machine"
+AGGREGATE = "opens_in_aggregate"
+
+
+@dataclass(slots=True)
+class Taken:
+    """What became of a callback's events.
+
+    Attributes:
+        counts: How many had which effect.
+        protected: Recipients whose tracking must stop at the ESPs.
+        confirmations: Subscriptions to be confirmed at the provider.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    protected: set[RecipientId] = field(default_factory=set)
+    confirmations: list[ProviderEvent] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Applies provider events to the ledger.
+
+    Attributes:
+        identify: Makes a recipient of a normalised address.
+        on_unsubscribe: Whether an unsubscribe or a complaint withdraws everything, or leaves the pixels' consent.
+        topics: Purposes that an opt-out from ``<provider>:<topic>`` withdraws.
+    """
+
+    ledger: Ledger
+    records: Records
+    policy: Policy
+    identify: Callable[[str], RecipientId]
+    on_unsubscribe: Literal["withdraw", "keep"] = "withdraw"
+    topics: Mapping[str, tuple[PurposeId, ...]] = field(default_factory=dict)
+
+    def apply(self, batch: Batch, events: Sequence[ProviderEvent], received_at: datetime) -> Taken:
+        """Apply a callback's events as part of a batch; what is known already has no effect."""
+        taken = Taken()
+        fresh = self._fresh(batch, events, taken)
+        recordings = [r for event, _ in fresh for r in self._recordings(event, received_at, taken)]
+        self.ledger.record_in(batch, recordings)
+        self._take_opens(batch, [event for event, _ in fresh if event.kind is EventKind.OPEN], received_at, taken)
+        batch.remember({key for _, keys in fresh for key in keys})
+        return taken
+
+    def hosted_open(self, batch: Batch, campaign: CampaignId, recipient: RecipientId, now: datetime) -> bool:
+        """The hosted pixel was asked for with a genuine token: record it if the consent stands, else keep nothing."""
+        record = self.records.campaign(campaign)
+        if record is None or record.campaign.mechanism is not Mechanism.HOSTED:
+            return False
+        head = batch.heads([recipient]).get(recipient)
+        serves = lawful_purposes(record.campaign, head.standings if head else {}, now, self.policy)
+        if serves:
+            batch.record_opens([Open(campaign, recipient, now, serves, "hosted")])
+            batch.count(f"campaign:{campaign}", RECORDED)
+        return bool(serves)
+
+    def aggregate_open(self, batch: Batch, campaign: CampaignId) -> bool:
+        """The aggregate pixel was asked for: add one, and keep nothing else (§3.2)."""
+        record = self.records.campaign(campaign)
+        if record is None or not record.campaign.aggregate:
+            return False
+        batch.count(f"campaign:{campaign}", AGGREGATE)
+        return True
+
+    def _fresh(
+        self, batch: Batch, events: Sequence[ProviderEvent], taken: Taken
+    ) -> list[tuple[ProviderEvent, tuple[bytes, ...]]]:
+        """Those events that have an effect and were not seen before, with their keys."""
+        keyed = []
+        for event in events:
+            if event.kind is EventKind.CONFIRMATION:
+                taken.confirmations.append(event)
+            elif event.kind in {EventKind.OTHER, EventKind.RESUBSCRIBE, EventKind.BOUNCE}:
+                taken.counts["without_effect"] += 1
+            else:
+                keyed.append((event, tuple(idempotency_key(text, event.occurred_at) for text in _keys(event))))
+        seen = batch.seen({key for _, keys in keyed for key in keys})
+        fresh = []
+        for event, keys in keyed:
+            if seen.isdisjoint(keys):
+                fresh.append((event, keys))
+                seen.update(keys)
+            else:
+                taken.counts["duplicates"] += 1
+        return fresh
+
+    def _recordings(self, event: ProviderEvent, received_at: datetime, taken: Taken) -> list[Recording]:
+        """The consent events that follow from a provider event."""
+        if event.kind is EventKind.UNKNOWN:
+            taken.counts[f"unknown:{_label(event.native_type)}"] += 1
+            return []
+        action, purposes = self._ruling(event, taken)
+        if not purposes:
+            return []
+        recipients = self._recipients(event)
+        if not recipients:
+            taken.counts["unattributable"] += 1
+        taken.counts[event.kind.value] += bool(recipients)
+        taken.protected.update(recipients)
+        return [
+            Recording(
+                ConsentEvent(
+                    recipient=recipient,
+                    purposes=purposes,
+                    action=action,
+                    received_at=received_at,
+                    occurred_at=event.occurred_at,
+                    source=event.provider,
+                    evidence=f"{event.provider}:{_label(event.native_type)}",
+                ),
+            )
+            for recipient in sorted(recipients)
+        ]
+
+    def _ruling(self, event: ProviderEvent, taken: Taken) -> tuple[Action, tuple[PurposeId, ...]]:
+        """What an event means for consent: an action and the purposes that it concerns."""
+        everything = self.policy.consent_purposes
+        if event.kind in {EventKind.UNSUBSCRIBE, EventKind.COMPLAINT}:
+            return Action.WITHDRAWN, everything if self.on_unsubscribe == "withdraw" else ()
+        if event.kind is EventKind.ADDRESS_CHANGE:
+            return Action.EXPIRED, everything  # consent belongs to one address, and that one is no longer the person's
+        if event.kind is EventKind.TOPIC_UNSUBSCRIBE:
+            purposes = self._of_topic(event)
+            taken.counts["unmapped_topics"] += not purposes
+            return Action.WITHDRAWN, purposes
+        return Action.REQUESTED, ()
+
+    def _of_topic(self, event: ProviderEvent) -> tuple[PurposeId, ...]:
+        topic = event.topic or ""
+        own = PurposeId(topic.removeprefix(OWN_TOPIC))
+        if topic.startswith(OWN_TOPIC) and own in self.policy.consent_purposes:
+            return (own,)
+        return self.topics.get(f"{event.provider}:{topic}", ())
+
+    def _recipients(self, event: ProviderEvent) -> set[RecipientId]:
+        """Everybody whom an event may mean: by the tag that the mail carried, and by address."""
+        found = set()
+        if event.recipient_tag:
+            try:
+                tagged = bytes.fromhex(event.recipient_tag)
+            except ValueError:
+                tagged = b""
+            if len(tagged) == RECIPIENT_BYTES:
+                found.add(RecipientId(tagged))
+        if event.address:
+            with suppress(AddressError):  # the tag stands, or the event counts as unattributable
+                found.add(self.identify(normalise(event.address)))
+        return found
+
+    def _take_opens(self, batch: Batch, events: Sequence[ProviderEvent], now: datetime, taken: Taken) -> None:
+        whom = [(event, recipient) for event in events if (recipient := self._one(event)) is not None]
+        taken.counts["unattributable"] += len(events) - len(whom)
+        heads = batch.heads({recipient for _, recipient in whom})
+        opens: list[Open] = []
+        counts: Counter[tuple[str, str]] = Counter()
+        for name in sorted({event.campaign or "" for event, _ in whom}):
+            mine = [(event, recipient) for event, recipient in whom if (event.campaign or "") == name]
+            record = self.records.campaign(name)
+            modes = self.records.modes(name, {recipient for _, recipient in mine})
+            for event, recipient in mine:
+                individual = modes.get(recipient) is PixelMode.INDIVIDUAL
+                serves = self._serves(record if individual else None, event, heads.get(recipient), now)
+                if serves:
+                    at = min(event.occurred_at, now)
+                    opens.append(Open(name, recipient, at, serves, event.provider, event.machine))
+                scope = f"campaign:{name}" if record else f"provider:{event.provider}"
+                counts[scope, _outcome(event, lawful=bool(serves))] += 1
+        batch.record_opens(opens)
+        for (scope, outcome), n in sorted(counts.items()):
+            batch.count(scope, outcome, n)
+            taken.counts[outcome] += n
+
+    def _serves(
+        self, record: CampaignRecord | None, event: ProviderEvent, head: Head | None, now: datetime
+    ) -> tuple[PurposeId, ...]:
+        if record is None or record.campaign.provider != event.provider:
+            return ()
+        return lawful_purposes(record.campaign, head.standings if head else {}, now, self.policy)
+
+    def _one(self, event: ProviderEvent) -> RecipientId | None:
+        """The recipient of an open; None when tag and address disagree: then it is nobody's."""
+        found = self._recipients(event)
+        return found.pop() if len(found) == 1 else None
+
+
+def _keys(event: ProviderEvent) -> tuple[str, ...]:
+    """The event's own keys, or all that it says when it has none."""
+    said = (event.provider, event.native_type, event.address, event.recipient_tag, event.campaign, event.topic)
+    return event.keys or ("|".join(map(str, said)),)
+
+
+def _outcome(event: ProviderEvent, *, lawful: bool) -> str:
+    if not lawful:
+        return DROPPED
+    return MACHINE if event.machine else RECORDED
+
+
+def _label(native_type: str) -> str:
+    """A provider's word, fit for a counter's name and the ledger: letters, digits, a few signs, bounded."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._- ") else "?" for c in native_type)[:LONGEST_TYPE]

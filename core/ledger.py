@@ -1,0 +1,182 @@
+"""The consent ledger: one chain of entries for each recipient, append-only, each naming the hash of the one before.
+
+An entry is canonical JSON (RFC 8785) and its hash is the RFC 6962 leaf hash of that, so that the same bytes serve the
+chain and the Merkle tree. It holds no address: only the recipient's pseudonym.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+import msgspec
+
+from core.consent import absorb
+from core.errors import HeadConflict, StoreError
+from core.merkle import leaf_hash
+from core.model import EPOCH, PROTECTION, Action, ConsentEvent, NoticeRef, PurposeId, RecipientId
+from core.ports import Batch, Clock, Entry, Head, LedgerStore
+
+CONFLICT_RETRIES = 8
+KEY_BYTES = 16
+
+
+class EntryBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What an entry says. ``v`` is the version of this form; times are RFC 3339 in UTC; hashes and ids are hex."""
+
+    v: int
+    recipient: str
+    seq: int
+    recorded_at: datetime
+    received_at: datetime
+    action: Action
+    purposes: tuple[PurposeId, ...]
+    source: str
+    prev: str = ""
+    occurred_at: datetime | None = None
+    notice: str | None = None
+    notice_language: str | None = None
+    notice_sha256: str | None = None
+    partner: str | None = None
+    evidence: str | None = None
+    proof: str | None = None
+
+
+_ENCODER = msgspec.json.Encoder(order="sorted")
+_DECODER = msgspec.json.Decoder(EntryBody, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """An event to be put into the ledger, and the idempotency keys under which it must be known afterwards."""
+
+    event: ConsentEvent
+    keys: tuple[bytes, ...] = ()
+
+
+def idempotency_key(text: str, at: datetime | None = None) -> bytes:
+    """16 bytes for whatever must happen once: the second it happened at, then a digest.
+
+    Time comes first so that an index over keys grows at its end, where its pages are in memory; the digest keeps
+    addresses that ``text`` may hold out of the store.
+    """
+    seconds = max(0, min(int(at.timestamp()), 0xFFFFFFFF)) if at else 0
+    return struct.pack(">I", seconds) + sha256(text.encode()).digest()[: KEY_BYTES - 4]
+
+
+def entry(event: ConsentEvent, *, seq: int, prev: bytes, now: datetime) -> Entry:
+    """The entry that records an event as number ``seq`` (from 1) of its recipient's chain."""
+    notice = event.notice
+    body = EntryBody(
+        v=1,
+        recipient=event.recipient.hex(),
+        seq=seq,
+        prev=prev.hex(),
+        recorded_at=now,
+        received_at=event.received_at,
+        occurred_at=event.occurred_at,
+        action=event.action,
+        purposes=event.purposes,
+        source=event.source,
+        notice=notice.version if notice else None,
+        notice_language=notice.language if notice else None,
+        notice_sha256=notice.sha256 if notice else None,
+        partner=event.partner,
+        evidence=event.evidence,
+        proof=event.proof,
+    )
+    raw = _ENCODER.encode(body)
+    return Entry(event.recipient, seq, raw, leaf_hash(raw))
+
+
+def parse(raw: bytes) -> EntryBody:
+    """Read an entry's body; raises StoreError when it is none."""
+    try:
+        return _DECODER.decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise StoreError("a ledger entry is not of the form that this version writes") from None
+
+
+def event_of(body: EntryBody) -> ConsentEvent:
+    """The event that an entry records; raises StoreError when its recipient is not one."""
+    try:
+        recipient = RecipientId(bytes.fromhex(body.recipient))
+    except ValueError:
+        raise StoreError("a ledger entry names no recipient") from None
+    notice = NoticeRef(body.notice, body.notice_language, body.notice_sha256) if body.notice else None
+    return ConsentEvent(
+        recipient=recipient,
+        purposes=body.purposes,
+        action=body.action,
+        received_at=body.received_at,
+        occurred_at=body.occurred_at,
+        source=body.source,
+        notice=notice,
+        partner=body.partner,
+        evidence=body.evidence,
+        proof=body.proof,
+    )
+
+
+class Ledger:
+    """Puts events into the ledger, each once.
+
+    Args:
+        store: Where it lives.
+        now: The clock, for ``recorded_at``.
+    """
+
+    def __init__(self, store: LedgerStore, now: Clock) -> None:
+        self.store = store
+        self._now = now
+
+    def record(self, recordings: Sequence[Recording]) -> int:
+        """Record those events that are not known yet, durably; answers how many were.
+
+        Raises:
+            StoreError: the store is out of reach, or others kept appending first.
+        """
+        for _ in range(CONFLICT_RETRIES):
+            try:
+                with self.store.batch() as batch:
+                    return self.record_in(batch, recordings)
+            except HeadConflict:
+                continue
+        raise StoreError("others kept appending to the same chains; try again")
+
+    def record_in(self, batch: Batch, recordings: Iterable[Recording]) -> int:
+        """The same as part of a batch that the caller ends; raises HeadConflict when somebody was first."""
+        recordings = list(recordings)
+        seen = batch.seen({key for recording in recordings for key in recording.keys})
+        before = batch.heads({recording.event.recipient for recording in recordings})
+        after = dict(before)
+        written: dict[RecipientId, list[Entry]] = {}
+        keys: set[bytes] = set()
+        for recording in recordings:
+            event = recording.event
+            head = after.get(event.recipient)
+            if seen.isdisjoint(recording.keys) or _must_stand_again(event, head):
+                new = entry(event, seq=head.seq + 1 if head else 1, prev=head.hash if head else b"", now=self._now())
+                written.setdefault(event.recipient, []).append(new)
+                after[event.recipient] = Head(new.seq, new.hash, absorb(head.standings if head else {}, event))
+            keys.update(recording.keys)
+            seen.update(recording.keys)
+        for recipient, entries in written.items():
+            batch.append(recipient, entries, expected=before.get(recipient), head=after[recipient])
+        batch.remember(keys)
+        return sum(map(len, written.values()))
+
+
+def _must_stand_again(event: ConsentEvent, head: Head | None) -> bool:
+    """Whether a repeated event must be recorded again.
+
+    A protective statement without a date is indistinguishable from the same statement made a second time. If the
+    person agreed in between, it may be a second withdrawal, and no withdrawal may be lost: it stands again.
+    """
+    if event.occurred_at is not None or head is None or PROTECTION[event.action] <= PROTECTION[Action.GIVEN]:
+        return False
+    decisions = (head.standings[p].decision for p in event.purposes if p in head.standings)
+    return any(d is not None and d.action is Action.GIVEN and d.at > EPOCH for d in decisions)

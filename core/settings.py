@@ -1,0 +1,198 @@
+"""``pixelproof.toml`` and the secrets beside it. Secrets come from the environment alone (or a ``.env`` file)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from dotenv import dotenv_values
+
+from core.errors import SettingsError
+from core.model import Campaign, CampaignId, CampaignKind, Mechanism, Party, PurposeId, Role
+from core.policy import DEFAULT, Policy
+from core.policy import load as load_policy
+from core.tokens import Tokens
+
+DEFAULT_FILE = "pixelproof.toml"
+CONFIG_VARIABLE = "PIXELPROOF_CONFIG"
+KEY_BYTES = 32
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+_CAMPAIGN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+class Sender(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who decides to send the mail: the controller (§2.2)."""
+
+    name: str
+    contact: str = ""
+    accent: str = ""
+    logo_url: str = ""
+
+
+class PartySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One more actor of the register (§2.2). No purposes: all that the team uses."""
+
+    name: str
+    role: Role
+    contact: str = ""
+    purposes: tuple[PurposeId, ...] = ()
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All settings. ``providers`` holds each provider's own section, read by the provider's module.
+
+    Attributes:
+        base_url: Where recipients and ESPs reach the webhooks application.
+        data: The folder of the SQLite files; relative to the settings file.
+        topics: Purposes that an opt-out from ``<provider>:<topic, group or interest>`` withdraws.
+    """
+
+    sender: Sender
+    base_url: str
+    purposes: tuple[PurposeId, ...]
+    policy: str = DEFAULT
+    data: str = "data"
+    on_unsubscribe: Literal["withdraw", "keep"] = "withdraw"
+    default_language: str = "en"
+    notice_version: str = "2026-11"
+    personalisation_options: tuple[str, ...] = ()
+    couplings: tuple[str, ...] = ()
+    parties: tuple[PartySettings, ...] = ()
+    topics: dict[str, tuple[PurposeId, ...]] = {}
+    providers: dict[str, dict[str, Any]] = {}
+
+    def load_policy(self) -> Policy:
+        """The policy that these settings name."""
+        return load_policy(self.policy)
+
+    def controller(self) -> Party:
+        """The sender as an actor of the register."""
+        return Party(self.sender.name, Role.CONTROLLER, self.sender.contact)
+
+    def register(self) -> tuple[Party, ...]:
+        """The other actors."""
+        return tuple(Party(p.name, p.role, p.contact, p.purposes) for p in self.parties)
+
+
+class CampaignFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A campaign as a team declares it. ``audience``: a CSV file of addresses; empty for the whole address book."""
+
+    id: str
+    provider: str
+    kind: CampaignKind
+    mechanism: Mechanism = Mechanism.PROVIDER
+    purposes: tuple[PurposeId, ...] = ()
+    aggregate: bool = False
+    audience: str = ""
+    content: dict[str, str] = {}
+
+    def campaign(self) -> Campaign:
+        """The campaign; raises SettingsError when its id is not one."""
+        return Campaign(
+            id=campaign_id(self.id),
+            provider=self.provider,
+            kind=self.kind,
+            purposes=self.purposes,
+            mechanism=self.mechanism,
+            aggregate=self.aggregate,
+            content=self.content,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The keys, from the environment. Every error names the variable and what it must hold, never its value."""
+
+    values: Mapping[str, str] = field(repr=False)
+
+    def key(self, name: str) -> bytes:
+        """A key of 32 bytes, given in hex."""
+        try:
+            key = bytes.fromhex(self.values[name])
+        except (KeyError, ValueError):
+            key = b""
+        if len(key) != KEY_BYTES:
+            raise SettingsError(f"{name}: not set, or not 64 hex digits; `pixelproof init` makes one")
+        return key
+
+    def tokens(self) -> Tokens:
+        """The token keys: ``version:hex`` pairs, separated by commas."""
+        text = self.values.get("PIXELPROOF_TOKEN_KEYS", "")
+        try:
+            pairs = [pair.split(":") for pair in text.split(",") if pair.strip()]
+            keys = {int(version): bytes.fromhex(key) for version, key in pairs}
+        except ValueError:
+            keys = {}
+        return Tokens(keys)
+
+
+def campaign_id(text: str) -> CampaignId:
+    """A campaign's id; raises SettingsError when it is none."""
+    if not _CAMPAIGN_ID.fullmatch(text):
+        raise SettingsError("campaign id: 1 to 64 of a-z 0-9 _ -, beginning with a letter or digit")
+    return CampaignId(text)
+
+
+def settings_path(given: Path | None = None) -> Path:
+    """The settings file: the one given, else the one in ``PIXELPROOF_CONFIG``, else ``pixelproof.toml`` here."""
+    return given or Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE)
+
+
+def load(path: Path) -> Settings:
+    """Read and check the settings; raises SettingsError naming the setting."""
+    settings = _decode(path, Settings)
+    policy = settings.load_policy()
+    _check_url(settings.base_url)
+    if not settings.purposes:
+        raise SettingsError("purposes: name at least one")
+    topics = [p for purposes in settings.topics.values() for p in purposes]
+    parties = [p for party in settings.parties for p in party.purposes]
+    for purpose in (*settings.purposes, *topics, *parties):
+        if policy.purpose(purpose).exempt:
+            raise SettingsError(f"purposes: {purpose} is exempt from consent: it has no segment and no choice")
+    options = policy.purpose("personalisation").options
+    for name in settings.personalisation_options:
+        if name not in options:
+            raise SettingsError(f"personalisation_options: {name!r} is none of {', '.join(options)}")
+    for name in settings.couplings:
+        policy.coupling(name)
+    return settings
+
+
+def load_campaign(path: Path) -> CampaignFile:
+    """Read a campaign's file; raises SettingsError."""
+    return _decode(path, CampaignFile)
+
+
+def load_secrets(folder: Path) -> Secrets:
+    """The environment, and a ``.env`` file in the settings' folder for what the environment does not hold."""
+    file = folder / ".env"
+    values = {k: v for k, v in dotenv_values(file, interpolate=False).items() if v} if file.exists() else {}
+    return Secrets({**values, **os.environ})
+
+
+def _decode(path: Path, form: type[S]) -> S:
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=form)
+    except OSError as error:
+        hint = "; `pixelproof init` writes one" if form is Settings else ""
+        raise SettingsError(f"{path.name}: {error.strerror}{hint}") from None
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise SettingsError(f"{path.name}: {error}") from None
+
+
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    local = parts.hostname in {"127.0.0.1", "localhost", "::1"}
+    if parts.scheme not in {"https", "http"} or not parts.hostname or parts.query or url.endswith("/"):
+        raise SettingsError("base_url: give a URL such as https://choices.example.com, without a final slash")
+    if parts.scheme == "http" and not local:
+        raise SettingsError("base_url: must begin with https:// (plain http is for this machine alone)")

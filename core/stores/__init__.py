@@ -1,0 +1,1 @@
+"""Where the ledger, the address book and the working records are kept."""

@@ -1,0 +1,61 @@
+"""The address book on SQLite, in a file of its own.
+
+So erasing an address harms no proof, and a copy of the ledger carries no address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from core.model import RecipientId
+from core.stores.database import Database, in_chunks
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS contact(
+  recipient BLOB PRIMARY KEY, address TEXT NOT NULL, locale TEXT) STRICT, WITHOUT ROWID;
+"""
+_PUT = """
+INSERT INTO contact VALUES (?,?,?)
+ON CONFLICT DO UPDATE SET locale=coalesce(excluded.locale, locale) WHERE excluded.locale IS NOT NULL
+"""
+
+
+class SqliteAddressBook:
+    """See ``core.ports.AddressBook``."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = Database(path, SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+    def put(self, contacts: Iterable[tuple[RecipientId, str, str | None]]) -> int:
+        """Store (recipient, normalised address, locale); answers how many were new. A locale is kept unless given."""
+        with self.db.transaction() as connection:
+            (before,) = connection.execute("SELECT count(*) FROM contact").fetchone()
+            connection.executemany(_PUT, contacts)
+            (after,) = connection.execute("SELECT count(*) FROM contact").fetchone()
+        return int(after - before)
+
+    def get(self, recipients: Collection[RecipientId]) -> dict[RecipientId, tuple[str, str | None]]:
+        """The address and locale of those that are known."""
+        found: dict[RecipientId, tuple[str, str | None]] = {}
+        for sql, chunk in in_chunks([*recipients], "SELECT * FROM contact WHERE recipient IN ({})"):
+            found.update((recipient, (address, locale)) for recipient, address, locale in self.db.rows(sql, chunk))
+        return found
+
+    def scan(self, after: RecipientId | None = None, limit: int = 10_000) -> list[tuple[RecipientId, str, str | None]]:
+        """A page in the order of recipients, beginning behind ``after``."""
+        sql = "SELECT * FROM contact WHERE recipient>? ORDER BY recipient LIMIT ?"
+        return list(self.db.rows(sql, (after or b"", limit)))
+
+    def erase(self, recipient: RecipientId) -> bool:
+        """Forget an address; False when it was not known."""
+        with self.db.transaction() as connection:
+            return connection.execute("DELETE FROM contact WHERE recipient=?", (recipient,)).rowcount == 1
+
+    def count(self) -> int:
+        """How many addresses are held."""
+        return int(self.db.row("SELECT count(*) FROM contact")[0])

@@ -1,0 +1,96 @@
+"""One writer thread for a store: whatever waits is committed together, so that one disk flush serves many callers."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from core.errors import StoreError
+from core.ports import Batch
+from core.stores.sqlite import SqliteBatch, SqliteStore
+
+T = TypeVar("T")
+MOST_JOBS = 256
+
+_Job = tuple[Callable[[Batch], Any], "Future[Any]"]
+
+
+class GroupCommit:
+    """Runs jobs on the store, each in a savepoint of a shared transaction.
+
+    A job's future is resolved only after the commit: a result means durable. A job that raises is undone alone; when
+    the commit fails, every job of the group fails with StoreError and nothing of it was done (or, where SQLite cannot
+    tell, repeating it is safe: jobs carry idempotency keys).
+    """
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Callable[[Batch], T]) -> Future[T]:
+        """Have ``job`` run; the future gives what it returned once that is durable."""
+        future: Future[T] = Future()
+        with self._closing:
+            if self._closed:
+                raise StoreError("the store is being closed")
+            self._jobs.put((job, future))
+        return future
+
+    def close(self) -> None:
+        """Finish what waits, then stop."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._jobs.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        more = True
+        while more:
+            group: list[_Job] = []
+            more = self._gather(group)
+            if group:
+                self._commit(group)
+
+    def _gather(self, group: list[_Job]) -> bool:
+        """Take the next job and all that wait behind it; False when there is nothing more to come."""
+        job = self._jobs.get()
+        while job is not None:
+            if job[1].set_running_or_notify_cancel():
+                group.append(job)
+            if len(group) >= MOST_JOBS or self._jobs.empty():
+                return True
+            job = self._jobs.get()
+        return False
+
+    def _commit(self, group: list[_Job]) -> None:
+        outcomes: list[tuple[Future[Any], Any, Exception | None]] = []
+        try:
+            with self._store.batch() as batch:
+                outcomes = [(future, *_run(batch, job)) for job, future in group]
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it and the thread live on
+            reason = error if isinstance(error, StoreError) else StoreError(f"the store failed: {type(error).__name__}")
+            outcomes = [(future, None, reason) for _, future in group]
+        for future, result, failure in outcomes:
+            if failure is None:
+                future.set_result(result)
+            else:
+                future.set_exception(failure)
+
+
+def _run(batch: SqliteBatch, job: Callable[[Batch], Any]) -> tuple[Any, Exception | None]:
+    try:
+        with batch.savepoint() as part:
+            return job(part), None
+    except (sqlite3.Error, StoreError):
+        raise  # SQLite may have ended the transaction by itself: none of the group can stand
+    except Exception as error:  # noqa: BLE001 - it is handed to the caller
+        return None, error

@@ -1,0 +1,193 @@
+"""Builds the services from the settings. Imports no web framework and no SDK: the command line uses it too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+import msgspec
+
+from connectors import provider
+from core.addresses import normalise, pseudonym
+from core.dispatch import Dispatch
+from core.errors import SettingsError
+from core.importing import Importer
+from core.intake import Intake
+from core.ledger import Ledger
+from core.links import Links
+from core.model import RecipientId
+from core.policy import Policy
+from core.ports import Clock, Connector, ProviderContext, WebhookCodec
+from core.segments import Segments
+from core.settings import Secrets, Settings, load, load_secrets
+from core.stores import records, sqlite
+from core.stores.address_book import SqliteAddressBook
+from core.stores.database import Database
+
+LEDGER_FILE = "ledger.sqlite3"
+ADDRESSES_FILE = "addresses.sqlite3"
+
+
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=_Closes)
+
+
+def utcnow() -> datetime:
+    """The real time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that the commands and the webhooks application work with, made when first needed.
+
+    Args:
+        settings: The settings.
+        secrets: The keys.
+        folder: Where the settings file lies; ``settings.data`` is relative to it.
+        now: The clock.
+    """
+
+    settings: Settings
+    secrets: Secrets
+    folder: Path
+    now: Clock = utcnow
+    _opened: list[_Closes] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Services:
+        """Read the settings file and the secrets; raises SettingsError."""
+        return cls(load(path), load_secrets(path.parent), path.parent)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the stores that were opened."""
+        while self._opened:
+            self._opened.pop().close()
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The rules."""
+        return self.settings.load_policy()
+
+    @cached_property
+    def data(self) -> Path:
+        """The folder of the stores, made when it is not there; nobody else can look into it."""
+        path = self.folder / self.settings.data
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"data = {self.settings.data!r}: {error.strerror}") from None
+        return path
+
+    @cached_property
+    def _database(self) -> Database:
+        return self._keep(Database(self.data / LEDGER_FILE, sqlite.SCHEMA + records.SCHEMA))
+
+    @cached_property
+    def store(self) -> sqlite.SqliteStore:
+        """The ledger's store."""
+        return sqlite.SqliteStore(self._database, self.secrets.key("PIXELPROOF_LEDGER_KEY"))
+
+    @cached_property
+    def records(self) -> records.SqliteRecords:
+        """The working records."""
+        return records.SqliteRecords(self._database)
+
+    @cached_property
+    def book(self) -> SqliteAddressBook:
+        """The address book."""
+        return self._keep(SqliteAddressBook(self.data / ADDRESSES_FILE))
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger."""
+        return Ledger(self.store, self.now)
+
+    @cached_property
+    def links(self) -> Links:
+        """Maker of choices links and pixel paths."""
+        return Links(self.settings.base_url, self.secrets.tokens())
+
+    @cached_property
+    def _recipient_key(self) -> bytes:
+        return self.secrets.key("PIXELPROOF_RECIPIENT_KEY")
+
+    def identify(self, normalised: str) -> RecipientId:
+        """The recipient behind a normalised address."""
+        return pseudonym(self._recipient_key, normalised)
+
+    def recipient(self, address: str) -> RecipientId:
+        """The recipient behind an address as somebody typed it; raises AddressError."""
+        return self.identify(normalise(address))
+
+    @cached_property
+    def importer(self) -> Importer:
+        """Imports consent files."""
+        return Importer(self.ledger, self.book, self.policy, self.identify, self.now, self.settings.couplings)
+
+    @cached_property
+    def segments(self) -> Segments:
+        """Compares the ledger with the ESPs."""
+        purposes = self.settings.purposes
+        return Segments(self.store, self.book, self.records, self.policy, purposes, self.links, self.now)
+
+    @cached_property
+    def dispatch(self) -> Dispatch:
+        """Plans and sends campaigns."""
+        return Dispatch(self.store, self.book, self.records, self.policy, self.links, self.now)
+
+    @cached_property
+    def intake(self) -> Intake:
+        """Applies what the ESPs report."""
+        return Intake(
+            ledger=self.ledger,
+            records=self.records,
+            policy=self.policy,
+            identify=self.identify,
+            on_unsubscribe=self.settings.on_unsubscribe,
+            topics=self.settings.topics,
+        )
+
+    def connector(self, name: str) -> Connector:
+        """A new connector to one of the configured ESPs; raises SettingsError."""
+        return provider(name).connector(self._section(name), self._context)
+
+    def codec(self, name: str) -> WebhookCodec:
+        """A new codec for one of the configured ESPs; raises SettingsError."""
+        return provider(name).codec(self._section(name), self._context)
+
+    @property
+    def configured(self) -> tuple[str, ...]:
+        """The names of the configured ESPs; raises SettingsError for one that does not exist."""
+        return tuple(provider(name).name for name in self.settings.providers)
+
+    @cached_property
+    def _context(self) -> ProviderContext:
+        return ProviderContext(self.secrets.values, self.settings.purposes, self.now)
+
+    def _section(self, name: str) -> Any:  # noqa: ANN401 - each provider has a type of its own
+        form = provider(name).settings
+        section: Mapping[str, Any] | None = self.settings.providers.get(name)
+        if section is None:
+            raise SettingsError(f"[providers.{name}]: this section is missing from the settings")
+        try:
+            return msgspec.convert(section, form)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"[providers.{name}]: {error}") from None
+
+    def _keep(self, opened: C) -> C:
+        self._opened.append(opened)
+        return opened

@@ -33,7 +33,7 @@ class Sender(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     name: str
     contact: str = ""
-    accent: str = ""
+    accent: str = "#1f5f8b"
     logo_url: str = ""
 
 
@@ -52,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     Attributes:
         base_url: Where recipients and ESPs reach the webhooks application.
         data: The folder of the SQLite files; relative to the settings file.
+        open_retention_months: How long the record of an open is kept; the notice says so, `serve` and `sync` do so.
         topics: Purposes that an opt-out from ``<provider>:<topic, group or interest>`` withdraws.
     """
 
@@ -63,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     on_unsubscribe: Literal["withdraw", "keep"] = "withdraw"
     default_language: str = "en"
     notice_version: str = "2026-11"
+    open_retention_months: int = 13
     personalisation_options: tuple[str, ...] = ()
     couplings: tuple[str, ...] = ()
     parties: tuple[PartySettings, ...] = ()
@@ -151,6 +153,8 @@ def load(path: Path) -> Settings:
     settings = _decode(path, Settings)
     policy = settings.load_policy()
     _check_url(settings.base_url)
+    if settings.open_retention_months < 1:
+        raise SettingsError("open_retention_months: at least 1")
     if not settings.purposes:
         raise SettingsError("purposes: name at least one")
     topics = [p for purposes in settings.topics.values() for p in purposes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
@@ -21,6 +21,7 @@ from core.ledger import Ledger
 from core.links import Links
 from core.model import RecipientId
 from core.policy import Policy
+from core.polling import Polling
 from core.ports import Clock, Connector, ProviderContext, WebhookCodec
 from core.segments import Segments
 from core.settings import Secrets, Settings, load, load_secrets
@@ -29,6 +30,8 @@ from core.stores.address_book import SqliteAddressBook
 from core.stores.database import Database
 
 LEDGER_FILE = "ledger.sqlite3"
+DAYS_A_MONTH = 30
+"""Retention is counted in months of 30 days: never longer than the notice says."""
 ADDRESSES_FILE = "addresses.sqlite3"
 
 
@@ -160,6 +163,15 @@ class Services:
             on_unsubscribe=self.settings.on_unsubscribe,
             topics=self.settings.topics,
         )
+
+    @cached_property
+    def polling(self) -> Polling:
+        """Fetches the opens of ESPs without callbacks for them."""
+        return Polling(self.intake, self.store, self.now)
+
+    def forget_old_opens(self) -> int:
+        """Delete the opens that are older than the notice says; answers how many there were."""
+        return self.store.forget_opens(self.now() - timedelta(days=DAYS_A_MONTH * self.settings.open_retention_months))
 
     def connector(self, name: str) -> Connector:
         """A new connector to one of the configured ESPs; raises SettingsError."""

@@ -17,20 +17,31 @@ START_TIMEOUT = 10.0
 """Seconds that a server may take to come up."""
 
 
+def listen(port: int = 0) -> socket.socket:
+    """A socket that listens on 127.0.0.1, on a free port unless told: connections wait until it is served."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(128)
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """The base URL of what is served on that socket."""
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
 @contextmanager
-def served(app: ASGIApp, *, port: int = 0) -> Iterator[str]:
-    """Serve ``app`` on 127.0.0.1 (a free port unless told) and yield its base URL; stop it afterwards."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        listener.listen(128)
+def served(app: ASGIApp, *, listener: socket.socket | None = None) -> Iterator[str]:
+    """Serve ``app`` on 127.0.0.1 (a free port unless a socket is given) and yield its base URL; stop afterwards."""
+    with listener or listen() as bound:
         config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="auto", server_header=False)
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()
         _await_start(server, thread)
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield url_of(bound)
         finally:
             server.should_exit = True
             thread.join(timeout=START_TIMEOUT)

@@ -11,6 +11,7 @@ import hmac
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 import msgspec
 
@@ -97,6 +98,15 @@ class SqliteStore:
     def counters(self, scope: str) -> dict[str, int]:
         """The counters of one scope."""
         return dict(self.db.rows("SELECT name, n FROM counter WHERE scope=?", (scope,)))
+
+    def count_opens(self) -> int:
+        """How many opens are on record."""
+        return int(self.db.row("SELECT count(*) FROM open")[0])
+
+    def forget_opens(self, before: datetime) -> int:
+        """Delete the opens from before that time; answers how many there were."""
+        with self.db.transaction() as connection:
+            return connection.execute("DELETE FROM open WHERE opened_at<?", (int(before.timestamp()),)).rowcount
 
     def sealed(self) -> Frontier:
         """The tree over all entries as it was sealed; raises StoreError when the seal is not genuine."""

@@ -1,0 +1,51 @@
+# `make demo` and `make test` do everything, set-up included, from a bare clone with Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types layers check lock clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/ready ## The main job, end to end, on local stand-ins for the three ESPs (ARGS="--recipients 20000")
+	@$(BIN)/pixelproof demo $(ARGS)
+
+test: $(VENV)/ready ## All tests (ARGS="-k consent")
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/ready ## Style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/ready ## Mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/ready ## Static types
+	$(BIN)/mypy
+
+layers: $(VENV)/ready ## Who may import whom
+	$(BIN)/lint-imports
+
+check: lint types layers test ## All of these
+
+lock: ## Resolve the requirements anew, with hashes and without addresses (needs uv)
+	$(LOCK) pyproject.toml --output-file requirements/runtime.txt
+	$(LOCK) pyproject.toml --group dev --output-file requirements/dev.txt
+
+LOCK = uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url
+
+clean: ## Remove what was made here, the demo's data included
+	rm -rf $(VENV) demo-data artifacts build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/ready: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	@echo "setting up $(VENV) (once) …" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

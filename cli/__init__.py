@@ -1,0 +1,1 @@
+"""The ``pixelproof`` command, a module for each group of commands."""

@@ -1,0 +1,125 @@
+"""``pixelproof campaigns plan|apply|send``: who gets which pixel, made so at the ESP, and released."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cli.output import Config, Json, emit, services, table
+from core.dispatch import Prepared
+from core.errors import SettingsError
+from core.importing import Row
+from core.model import Campaign, PixelMode, RecipientId
+from core.ports import Connector
+from core.settings import load_campaign
+from webhooks.assembly import Services
+
+app = typer.Typer(no_args_is_help=True, help="Plan, set up and send campaigns by consent.")
+
+File = Annotated[Path, typer.Argument(help="The campaign's TOML file.")]
+
+
+@app.command()
+def plan(file: File, config: Config = None, as_json: Json = False) -> None:
+    """Show who would get which pixel, and how the ESP would send it. Changes nothing."""
+    with services(config) as s:
+        campaign, connector, audience = declared(s, file)
+        prepared = s.dispatch.plan(campaign, connector, audience)
+        emit(plan_result(prepared), as_json=as_json, show=lambda console: show_plan(console, prepared))
+
+
+@app.command()
+def apply(file: File, config: Config = None, as_json: Json = False) -> None:
+    """Set everything up at the ESP, read it back and compare. Sends nothing."""
+    with services(config) as s:
+        campaign, connector, audience = declared(s, file)
+        prepared = s.dispatch.plan(campaign, connector, audience)
+        record = s.dispatch.apply(prepared, connector)
+        result = {**plan_result(prepared), "handles": dict(record.applied.handles)}
+        emit(
+            result,
+            as_json=as_json,
+            show=lambda console: console.print(
+                f"{campaign.id} stands ready at {campaign.provider}: {record.tracked} tracked, {record.untracked}"
+                " untracked. Nothing was sent; `pixelproof campaigns send` releases it."
+            ),
+        )
+
+
+@app.command()
+def send(file: File, config: Config = None, as_json: Json = False) -> None:
+    """Release an applied campaign. Interrupted, it may be run again: nothing is sent twice."""
+    with services(config) as s:
+        campaign, connector, audience = declared(s, file)
+        report = s.dispatch.send(campaign, connector, audience)
+        result = {
+            "campaign": campaign.id,
+            "provider": campaign.provider,
+            "accepted_tracked": report.accepted_tracked,
+            "accepted_untracked": report.accepted_untracked,
+            "api_calls": report.api_calls,
+        }
+        emit(
+            result,
+            as_json=as_json,
+            show=lambda console: console.print(
+                f"{campaign.id}: {campaign.provider} took {report.accepted_tracked} tracked and"
+                f" {report.accepted_untracked} untracked mails"
+            ),
+        )
+
+
+def declared(s: Services, file: Path) -> tuple[Campaign, Connector, tuple[RecipientId, ...] | None]:
+    """What a campaign's file declares, with the connector and the audience; raises SettingsError or InputError."""
+    read = load_campaign(file)
+    audience = audience_of(s, file.parent / read.audience) if read.audience else None
+    return read.campaign(), s.connector(read.provider), audience
+
+
+def audience_of(s: Services, path: Path) -> tuple[RecipientId, ...]:
+    """The recipients that an audience file lists; raises SettingsError when a row of it is no address."""
+    recipients = []
+    for row in s.importer.rows(path):
+        if not isinstance(row, Row):
+            raise SettingsError(f"{path.name}, line {row.line}: {row.problem}")
+        recipients.append(row.recipient)
+    return tuple(recipients)
+
+
+def plan_result(prepared: Prepared) -> dict[str, Any]:
+    """A plan as JSON."""
+    plan = prepared.plan
+    return {
+        "campaign": plan.campaign.id,
+        "provider": plan.campaign.provider,
+        "mechanism": plan.campaign.mechanism.value,
+        "recipients": len(prepared.modes),
+        **{mode.value: prepared.count(mode) for mode in PixelMode},
+        "reasons": [
+            {"pixel": mode.value, "reason": reason, "recipients": n}
+            for (mode, reason), n in prepared.reasons.most_common()
+        ],
+        "steps": list(plan.steps),
+        "limits": list(plan.limits),
+    }
+
+
+def show_plan(console: Console, prepared: Prepared) -> None:
+    """A plan for the person who approves it."""
+    campaign = prepared.plan.campaign
+    shown = table(
+        f"{campaign.id} at {campaign.provider}, pixel by: {campaign.mechanism}", "recipients", "pixel", "because"
+    )
+    for (mode, reason), n in prepared.reasons.most_common():
+        shown.add_row(str(n), mode.value, reason)
+    console.print(shown)
+    console.print("\n[bold]What will be done[/bold]")
+    for number, step in enumerate(prepared.plan.steps, 1):
+        console.print(f" {number}. {step}", highlight=False)
+    if prepared.plan.limits:
+        console.print("\n[bold]What this ESP cannot do, or cannot tell[/bold]")
+        for limit in prepared.plan.limits:
+            console.print(f" - {limit}", highlight=False)

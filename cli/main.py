@@ -1,0 +1,53 @@
+"""The entry point: the commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from cli import campaigns, consents, ledger, serve, setup, sync
+#from cli.demo.command import demo
+from cli.output import FINDINGS, OUT_OF_REACH, WRONG_USE, say
+from core.errors import InputError, PixelproofError, PlanError, SettingsError, TokenError
+
+app = typer.Typer(
+    name="pixelproof",
+    help="Lawful e-mail open tracking beside SendGrid, Mailchimp and Amazon SES.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(setup.init)
+#app.command()(demo)
+app.command(name="import")(consents.import_)
+app.command()(consents.status)
+app.command()(sync.sync)
+app.command()(serve.serve)
+app.add_typer(campaigns.app, name="campaigns")
+app.add_typer(ledger.app, name="ledger")
+
+
+def exit_code(error: PixelproofError) -> int:
+    """What an error means to a script."""
+    if isinstance(error, SettingsError | InputError | TokenError):
+        return WRONG_USE
+    return FINDINGS if isinstance(error, PlanError) else OUT_OF_REACH
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit. Errors of ours are told in one line, without a trace."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(words)
+    except PixelproofError as error:
+        if "--json" in words:
+            sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
+        say(f"[red]error:[/red] {_plain(str(error))}")
+        sys.exit(exit_code(error))
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

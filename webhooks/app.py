@@ -39,7 +39,6 @@ def create_app(services: Services) -> Starlette:
     """
     codecs = {name: services.codec(name) for name in services.configured}
     pages = Pages(page_settings(services))
-    tokens = services.links.tokens
     writer = GroupCommit(services.store)
     propagation = Propagation(services.configured, _pusher(services))
     callbacks = Callbacks(
@@ -50,18 +49,8 @@ def create_app(services: Services) -> Starlette:
         confirmer=lambda name: cast("ConfirmsSubscription", services.connector(name)),
         protected=propagation.notify,
     )
-    choices = LedgerChoices(
-        store=services.store,
-        ledger=services.ledger,
-        book=services.book,
-        records=services.records,
-        writer=writer,
-        tokens=tokens,
-        policy=services.policy,
-        now=services.now,
-        changed=propagation.notify,
-    )
-    pixel = Pixel(services.intake, writer, tokens, services.now)
+    choices = _choices(services, writer, propagation)
+    pixel = Pixel(services.intake, writer, services.links.tokens, services.now)
 
     async def health(_request: Request) -> Response:
         return await asyncio.to_thread(_health, services)
@@ -81,6 +70,20 @@ def create_app(services: Services) -> Starlette:
             Route("/healthz", health),
         ],
         lifespan=lifespan,
+    )
+
+
+def _choices(services: Services, writer: GroupCommit, propagation: Propagation) -> LedgerChoices:
+    return LedgerChoices(
+        store=services.store,
+        ledger=services.ledger,
+        book=services.book,
+        records=services.records,
+        writer=writer,
+        tokens=services.links.tokens,
+        policy=services.policy,
+        now=services.now,
+        changed=propagation.notify,
     )
 
 

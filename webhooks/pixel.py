@@ -27,7 +27,7 @@ from core.settings import campaign_id
 from core.stores.group_commit import GroupCommit
 from core.tokens import Tokens, Use
 
-GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 ASK_AGAIN = {"cache-control": "no-store"}
 NEVER_AGAIN = {"cache-control": "public, max-age=31536000, immutable"}
 

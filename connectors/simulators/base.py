@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import sqlite3
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 PAGE = 1_000
 REPLAYED = 200
 """How many of the last callback requests are kept for a replay."""
@@ -124,7 +125,7 @@ def _mail(row: tuple[int, str, str, str, str, int]) -> Mail:
     return Mail(*row[:5], tracked=bool(row[5]))
 
 
-class Simulator:
+class Simulator(ABC):
     """The base of a simulator. A subclass adds the provider's routes and says how its callbacks are made.
 
     Args:
@@ -151,35 +152,35 @@ class Simulator:
 
     # For the subclasses
 
+    @abstractmethod
     def account(self, *, purposes: Sequence[str], subject: str, html: str) -> Account:
         """Set the account up as a person would in the ESP's own interface, and answer what it takes to use it.
 
         ``html`` is the mail; ``[[choices_url]]`` and ``[[pixel_path]]`` in it stand where the ESP's own merge
         syntax for those two goes. Call it once the simulator is served.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def routes(self) -> list[BaseRoute]:
         """The provider's API."""
-        raise NotImplementedError
 
+    @abstractmethod
     def opened(self, mail: Mail) -> None:
         """The ESP's own pixel of a tracked mail was requested."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unsubscribed(self, mail: Mail) -> None:
         """The recipient used the ESP's unsubscribe link."""
-        raise NotImplementedError
 
+    @abstractmethod
     def complained(self, mail: Mail) -> None:
         """The recipient reported the mail as spam."""
-        raise NotImplementedError
 
     def queue(self, callback: Callback) -> None:
         """Have a callback wait for the next flush."""
         self._waiting.append(callback)
 
-    def prepare_flush(self) -> None:
+    def prepare_flush(self) -> None:  # noqa: B027 - a provider that sends event by event needs none
         """Called before a flush: a provider that batches events makes its callbacks here."""
 
     def pixel(self, mail: int) -> str:

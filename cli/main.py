@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from cli import campaigns, consents, ledger, serve, setup, sync
-#from cli.demo.command import demo
+from cli.demo.command import demo
 from cli.output import FINDINGS, OUT_OF_REACH, WRONG_USE, say
 from core.errors import InputError, PixelproofError, PlanError, SettingsError, TokenError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(setup.init)
-#app.command()(demo)
+app.command()(demo)
 app.command(name="import")(consents.import_)
 app.command()(consents.status)
 app.command()(sync.sync)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -39,12 +40,12 @@ def init(folder: Folder = Path(), as_json: Json = False) -> None:
     )
 
 
-def fresh_keys() -> str:
+def fresh_keys(random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> str:
     """The text of a ``.env`` file with new random keys."""
     keys = {
-        "RECIPIENT_KEY": secrets.token_hex(KEY_BYTES),
-        "TOKEN_KEYS": f"1:{secrets.token_hex(TOKEN_KEY_BYTES)}",
-        "LEDGER_KEY": secrets.token_hex(KEY_BYTES),
+        "RECIPIENT_KEY": random_bytes(KEY_BYTES).hex(),
+        "TOKEN_KEYS": f"1:{random_bytes(TOKEN_KEY_BYTES).hex()}",
+        "LEDGER_KEY": random_bytes(KEY_BYTES).hex(),
     }
     text = template("env")
     for name, key in keys.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from functools import lru_cache
 
 from email_validator import EmailNotValidError, validate_email
@@ -16,7 +17,10 @@ LONGEST = 254
 """Characters of an address (RFC 5321 §4.5.3.1, as corrected by erratum 1690)."""
 
 
-@lru_cache(maxsize=65_536)
+_PLAIN_LOCAL = re.compile(r"[a-z0-9]+(?:[._+-][a-z0-9]+)*", re.IGNORECASE | re.ASCII)
+_LOCAL_CHARS = 64
+
+
 def normalise(address: str) -> str:
     """The one spelling under which an address is known here: trimmed, lower case, domain in IDNA ASCII form.
 
@@ -29,8 +33,23 @@ def normalise(address: str) -> str:
     trimmed = address.strip()
     if len(trimmed) > LONGEST:
         raise AddressError("the address is longer than 254 characters")
+    local, _, domain = trimmed.rpartition("@")
+    if len(local) <= _LOCAL_CHARS and _PLAIN_LOCAL.fullmatch(local):
+        whole = f"{local}@{_domain(domain)}".lower()
+        if len(whole) <= LONGEST:
+            return whole
+    return _checked(trimmed)
+
+
+@lru_cache(maxsize=4_096)
+def _domain(domain: str) -> str:
+    """A domain in ASCII form. Checked once: millions of addresses share a few of them."""
+    return _checked(f"x@{domain}").removeprefix("x@")
+
+
+def _checked(address: str) -> str:
     try:
-        checked = validate_email(trimmed, check_deliverability=False, test_environment=True, strict=True)
+        checked = validate_email(address, check_deliverability=False, test_environment=True, strict=True)
     except (EmailNotValidError, UnicodeError):
         raise AddressError("not a valid e-mail address") from None
     return f"{checked.local_part}@{checked.ascii_domain}".lower()

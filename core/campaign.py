@@ -23,7 +23,7 @@ def check(campaign: Campaign, policy: Policy) -> None:
     """
     purposes = [policy.purpose(name) for name in campaign.purposes]
     where = f"campaign {campaign.id}"
-    if not purposes and not campaign.aggregate:
+    if not purposes and not campaign.aggregate and campaign.mechanism is not Mechanism.NONE:
         raise PlanError(f"{where}: purposes: say what its opens are for, or set mechanism = 'none'")
     for purpose in purposes:
         if purpose.pixel == "aggregate":

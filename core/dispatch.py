@@ -83,6 +83,8 @@ class Dispatch:
         plan = prepared.plan
         if (earlier := self.records.campaign(plan.campaign.id)) and earlier.sent:
             raise PlanError(f"campaign {plan.campaign.id} was sent already; give a new mailing a new id")
+        if self.records.started(plan.campaign.id):
+            raise PlanError(f"campaign {plan.campaign.id}: a part of it left already; what was applied must not change")
         applied = connector.apply(plan)
         record = CampaignRecord(plan.campaign, applied, len(plan.split.tracked), len(plan.split.untracked))
         self.records.save_campaign(record, prepared.modes)
@@ -101,7 +103,7 @@ class Dispatch:
         if record is None or record.campaign != campaign:
             raise PlanError(f"campaign {campaign.id}: not applied as it is declared now; run `campaigns apply` first")
         prepared = self.plan(campaign, connector, audience)
-        if not self._still_lawful(prepared):
+        if not self._still_lawful(prepared, record):
             raise PlanError(
                 f"campaign {campaign.id}: its audience or their choices changed since it was applied;"
                 " run `campaigns apply` again"
@@ -110,8 +112,10 @@ class Dispatch:
         self.records.mark_sent(campaign.id)
         return report
 
-    def _still_lawful(self, prepared: Prepared) -> bool:
-        """Whether each recipient still gets exactly the pixel of the snapshot."""
+    def _still_lawful(self, prepared: Prepared, record: CampaignRecord) -> bool:
+        """Whether the recipients are those of the snapshot, and each still gets exactly the pixel that is in it."""
+        if len(prepared.modes) != record.tracked + record.untracked:
+            return False
         for start in range(0, len(prepared.modes), PAGE):
             chunk = dict(prepared.modes[start : start + PAGE])
             if self.records.modes(prepared.plan.campaign.id, [*chunk]) != chunk:

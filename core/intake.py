@@ -217,6 +217,8 @@ class Intake:
     ) -> tuple[PurposeId, ...]:
         if record is None or record.campaign.provider != event.provider:
             return ()
+        if record.campaign.mechanism is not Mechanism.PROVIDER:  # the ESP's own pixel should not even have been there
+            return ()
         return lawful_purposes(record.campaign, head.standings if head else {}, now, self.policy)
 
     def _one(self, event: ProviderEvent) -> RecipientId | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Annotated
 
 import msgspec
 
@@ -23,6 +24,9 @@ from core.ports import Batch, Clock, Entry, Head, LedgerStore
 CONFLICT_RETRIES = 8
 KEY_BYTES = 16
 
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time with its zone: one without could be compared with no other."""
+
 
 class EntryBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What an entry says. ``v`` is the version of this form; times are RFC 3339 in UTC; hashes and ids are hex."""
@@ -30,13 +34,13 @@ class EntryBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     v: int
     recipient: str
     seq: int
-    recorded_at: datetime
-    received_at: datetime
+    recorded_at: Instant
+    received_at: Instant
     action: Action
     purposes: tuple[PurposeId, ...]
     source: str
     prev: str = ""
-    occurred_at: datetime | None = None
+    occurred_at: Instant | None = None
     notice: str | None = None
     notice_language: str | None = None
     notice_sha256: str | None = None

@@ -292,6 +292,10 @@ class Records(Protocol):
         """An applied campaign."""
         ...
 
+    def started(self, campaign: str) -> bool:
+        """Whether a part of it left, or may have: from then on what was applied must not change."""
+        ...
+
     def mark_sent(self, campaign: str) -> None:
         """Note that both halves left."""
         ...

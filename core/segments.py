@@ -109,12 +109,17 @@ class Segments:
             contact = self.links.contact(recipient, address, locale, pixel_path=path)
             known = held.get(recipient, Confirmed())
             if known != Confirmed(desired, carried(contact)):
-                changes.append(ContactChange(contact, desired, known.purposes))
+                certain = known.purposes if known.carried else known.purposes - desired
+                changes.append(ContactChange(contact, desired, certain))
         return changes
 
     def _push(self, provider: str, connector: Connector, changes: Sequence[ContactChange], total: Sync) -> Sync:
         if not changes:
             return total
+        # From here on the ESP may hold what is added, whatever becomes of the answer: without a note of that, nobody
+        # would take it away again after a withdrawal. Nothing carried marks the doubt.
+        if doubtful := {c.contact.recipient: Confirmed(c.confirmed | c.desired) for c in changes if c.added}:
+            self.records.confirm(provider, doubtful)
         report = connector.sync(changes)
         taken = (c for c in changes if c.contact.recipient in report.confirmed)
         self.records.confirm(provider, {c.contact.recipient: Confirmed(c.desired, carried(c.contact)) for c in taken})

@@ -56,10 +56,7 @@ class Tokens:
 
     def open(self, token: str, use: Use) -> RecipientId:
         """The recipient behind a token; raises TokenError when it is altered, foreign, revoked or for another use."""
-        try:
-            raw = urlsafe_b64decode(token.encode("ascii")) if len(token) == TOKEN_CHARS else b""
-        except (binascii.Error, UnicodeEncodeError):
-            raw = b""
+        raw = _decoded(token)
         cipher = self._ciphers.get(raw[0]) if raw else None
         if cipher is None:
             raise TokenError("the link is not one of ours, or was revoked")
@@ -70,3 +67,12 @@ class Tokens:
         if len(recipient) != RECIPIENT_BYTES:
             raise TokenError("the link is not one of ours")
         return RecipientId(recipient)
+
+
+def _decoded(token: str) -> bytes:
+    """A token's bytes as ``make`` spells them; none for any other spelling, of which Python's decoder takes several."""
+    try:
+        raw = urlsafe_b64decode(token.encode("ascii")) if len(token) == TOKEN_CHARS else b""
+    except (binascii.Error, UnicodeEncodeError):
+        return b""
+    return raw if urlsafe_b64encode(raw).decode() == token else b""

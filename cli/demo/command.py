@@ -36,7 +36,7 @@ def demo(recipients: Recipients = 1_000, seed: Seed = 1, data: Data = Path("demo
     log_as_json(logging.ERROR)
     began = time.monotonic()
     chance = random.Random(seed)  # noqa: S311 - who does what in the story; nothing secret
-    with staged(data) as stage:
+    with staged(data, chance) as stage:
         keep = max(len(WAYS), recipients // 100)
         story = Story(stage, Mailings(stage, chance, keep), chance, lambda text: say(f"[dim]·[/dim] {text}"))
         result = story.play(data / "consents.csv", recipients)
@@ -82,7 +82,7 @@ def _summary(result: dict[str, Any]) -> list[tuple[str, str]]:
     ledger = result["ledger"]
     return [
         ("people", f"{result['recipients']}, of whom {result['consented']} agreed"),
-        ("pixels in mail to people who had not agreed", str(result["pixels_in_untracked_mail"])),
+        ("pixels in mail to the others", str(result["pixels_in_untracked_mail"])),
         ("opens recorded", str(result["opens_recorded"])),
         ("withdrawals", f"{sum(withdrawn.values())}: {ways}"),
         ("withdrawn people still in an ESP's segment", str(result["withdrawn_left_in_segments"])),

@@ -33,8 +33,11 @@ _SAYINGS: tuple[tuple[int, dict[str, str]], ...] = (
 )
 
 
-def fresh_folder(folder: Path) -> None:
-    """Make the demo's folder anew; raises SettingsError rather than touch a folder that is not a demo's."""
+def fresh_folder(folder: Path, chance: random.Random) -> None:
+    """Make the demo's folder anew; raises SettingsError rather than touch a folder that is not a demo's.
+
+    Its keys come from ``chance``, so that a seed tells the same story again: they guard made-up people alone.
+    """
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARKER).exists():
             raise SettingsError(f"--data {folder}: is not a folder of an earlier demo; name another one")
@@ -42,7 +45,7 @@ def fresh_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()
     with os.fdopen(os.open(folder / ".env", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-        file.write(fresh_keys())
+        file.write(fresh_keys(chance.randbytes))
     write_settings(folder, "http://127.0.0.1:8080", {})
 
 

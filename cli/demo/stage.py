@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from connectors.simulators.ses import SesSimulator
 
 from cli.demo.files import PURPOSES, add_secrets, fresh_folder, write_settings
 from cli.demo.readers import Inboxes
@@ -15,6 +14,7 @@ from connectors.simulators.base import Simulator
 from connectors.simulators.mailchimp import MailchimpSimulator
 from connectors.simulators.sendgrid import SendGridSimulator
 from connectors.simulators.serving import listen, served, simulated, url_of
+from connectors.simulators.ses import SesSimulator
 from core.model import Campaign, CampaignId, CampaignKind, Mechanism, PurposeId
 from webhooks.app import create_app
 from webhooks.assembly import Services
@@ -61,9 +61,9 @@ class Stage:
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Stage]:
+def staged(folder: Path, chance: random.Random) -> Iterator[Stage]:
     """Set everything up in ``folder`` and serve it; take it down afterwards."""
-    fresh_folder(folder)
+    fresh_folder(folder, chance)
     with ExitStack() as stack:
         simulators = _simulators(folder)
         urls = {sim.name: stack.enter_context(simulated(sim)) for sim in simulators}

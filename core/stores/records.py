@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS send_part(
   campaign TEXT NOT NULL, part TEXT NOT NULL, state TEXT NOT NULL, PRIMARY KEY(campaign, part)) STRICT, WITHOUT ROWID;
 """
 
+_STARTED = "SELECT 1 FROM send_part WHERE campaign=? AND state<>'failed'"
 _RECORD = msgspec.json.Decoder(CampaignRecord)
 
 
@@ -74,7 +75,7 @@ class SqliteRecords:
         """
         name = record.campaign.id
         with self.db.transaction() as connection:
-            if connection.execute("SELECT 1 FROM send_part WHERE campaign=? AND state<>'failed'", (name,)).fetchone():
+            if connection.execute(_STARTED, (name,)).fetchone():
                 raise StoreError(f"campaign {name}: a part of it left already; what was applied can no longer change")
             connection.execute("DELETE FROM snapshot WHERE campaign=?", (name,))
             connection.executemany(
@@ -90,6 +91,10 @@ class SqliteRecords:
         if row is None:
             return None
         return replace(_RECORD.decode(row[0]), sent=bool(row[1]))
+
+    def started(self, campaign: str) -> bool:
+        """Whether a part of it left, or may have: from then on what was applied must not change."""
+        return self.db.row(_STARTED, (campaign,)) is not None
 
     def mark_sent(self, campaign: str) -> None:
         """Note that both halves left."""

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -75,25 +76,23 @@ class SqliteStore:
 
     def chain(self, recipient: RecipientId) -> list[Entry]:
         """All entries of one recipient, the oldest first."""
-        sql = "SELECT seq, body, hash FROM entry WHERE recipient=? ORDER BY seq"
-        return [Entry(recipient, seq, body, digest) for seq, body, digest in self.db.rows(sql, (recipient,))]
+        sql = "SELECT recipient, seq, body, hash FROM entry WHERE recipient=? ORDER BY seq"
+        return [_entry(row) for row in self.db.rows(sql, (recipient,))]
 
     def entries(self) -> Iterator[tuple[int, Entry]]:
         """Every entry with its position, in the order of positions."""
-        for position, *entry in self.db.rows(
-            "SELECT position, recipient, seq, body, hash FROM entry ORDER BY position"
-        ):
-            yield position, Entry(*entry)
+        for position, *row in self.db.rows("SELECT position, recipient, seq, body, hash FROM entry ORDER BY position"):
+            yield position, _entry(row)
 
     def chains(self) -> Iterator[Entry]:
         """Every entry, chain by chain."""
         for row in self.db.rows("SELECT recipient, seq, body, hash FROM entry ORDER BY recipient, seq"):
-            yield Entry(*row)
+            yield _entry(row)
 
     def all_heads(self) -> Iterator[tuple[RecipientId, Head]]:
         """Every head, in the order of recipients."""
-        for recipient, *head in self.db.rows("SELECT recipient, seq, hash, standings FROM head ORDER BY recipient"):
-            yield recipient, _head(*head)
+        for row in self.db.rows("SELECT recipient, seq, hash, standings FROM head ORDER BY recipient"):
+            yield _head(row)
 
     def counters(self, scope: str) -> dict[str, int]:
         """The counters of one scope."""
@@ -119,7 +118,7 @@ class SqliteStore:
     def _genuine(self, row: tuple[int, bytes, bytes] | None) -> Frontier:
         if row is None:
             return Frontier()
-        size, peaks, mac = row
+        size, peaks, mac = _typed(row, int, bytes, bytes)
         try:
             tree = Frontier.from_bytes(size, peaks)
         except ValueError:
@@ -212,10 +211,22 @@ class SqliteBatch:
         )
 
 
-def _head(seq: int, digest: bytes, standings: bytes) -> Head:
+def _typed(row: Sequence[Any], *types: type) -> Sequence[Any]:
+    """The row, if its values have these types: a flipped bit in the file changes a type in spite of STRICT."""
+    if [*map(type, row)] != [*types]:
+        raise StoreError("a stored value is damaged: see `pixelproof ledger verify`")
+    return row
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    return Entry(*_typed(row, bytes, int, bytes, bytes))
+
+
+def _head(row: Sequence[Any]) -> tuple[RecipientId, Head]:
+    recipient, seq, digest, standings = _typed(row, bytes, int, bytes, bytes)
     try:
-        return Head(seq, digest, _STANDINGS.decode(standings))
-    except (msgspec.MsgspecError, ValueError):
+        return recipient, Head(seq, digest, _STANDINGS.decode(standings))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise StoreError("a recipient's stored state is damaged: see `pixelproof ledger verify`") from None
 
 
@@ -224,7 +235,7 @@ def _heads(connection: sqlite3.Connection, recipients: Collection[RecipientId]) 
     select = "SELECT recipient, seq, hash, standings FROM head WHERE recipient IN ({})"
     try:
         for sql, chunk in in_chunks([*recipients], select):
-            found.update((row[0], _head(*row[1:])) for row in connection.execute(sql, chunk))
+            found.update(map(_head, connection.execute(sql, chunk)))
     except sqlite3.Error as error:
         raise StoreError(f"the ledger cannot be read: {error}") from error
     return found

@@ -5,81 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from cli.setup import fresh_keys
 from connectors.simulators.serving import listen, served, url_of
-from core.ledger import Recording
-from core.model import (
-    Action,
-    AppliedPlan,
-    Campaign,
-    CampaignId,
-    CampaignKind,
-    ConsentEvent,
-    Mechanism,
-    PixelMode,
-    PurposeId,
-    RecipientId,
-)
-from core.ports import CampaignRecord
+from tests.installation import Team
 from webhooks.app import create_app
 from webhooks.assembly import Services
-
-ADDRESS = "ada@example.com"
-
-
-class Team:
-    """A served installation without ESPs: the tests speak HTTP to it and look into its stores."""
-
-    def __init__(self, services: Services, url: str) -> None:
-        self.services = services
-        self.client = httpx.Client(base_url=url, timeout=30)
-
-    def recipient(self, address: str = ADDRESS) -> RecipientId:
-        """A recipient whose address is in the book."""
-        recipient = self.services.recipient(address)
-        self.services.book.put([(recipient, address, None)])
-        return recipient
-
-    def say(self, action: Action, *purposes: str, address: str = ADDRESS) -> None:
-        """Record what somebody said."""
-        event = ConsentEvent(
-            recipient=self.recipient(address),
-            purposes=tuple(map(PurposeId, purposes)),
-            action=action,
-            received_at=self.services.now(),
-            occurred_at=self.services.now(),
-        )
-        self.services.ledger.record([Recording(event)])
-
-    def campaign(self, name: str, *, aggregate: bool = False, mechanism: Mechanism = Mechanism.HOSTED) -> None:
-        """A campaign that went out."""
-        campaign = Campaign(
-            id=CampaignId(name),
-            provider="sendgrid",
-            kind=CampaignKind.REQUESTED,
-            purposes=(PurposeId("performance"), PurposeId("personalisation")),
-            mechanism=mechanism,
-            aggregate=aggregate,
-        )
-        record = CampaignRecord(campaign, AppliedPlan(campaign.id, "sendgrid", {}, 0), 0, 1)
-        self.services.records.save_campaign(record, [(self.recipient(), PixelMode.INDIVIDUAL)])
-
-    def state(self, purpose: str, address: str = ADDRESS) -> str:
-        """Where somebody stands."""
-        head = self.services.store.head(self.services.recipient(address))
-        standing = head.standings.get(PurposeId(purpose)) if head else None
-        return standing.state(self.services.now(), self.services.policy).value if standing else "unknown"
-
-    def choices_path(self, address: str = ADDRESS) -> str:
-        """The path of somebody's choices page."""
-        return self.services.links.choices_url(self.recipient(address)).removeprefix(self.services.settings.base_url)
-
-    def pixel_path(self, campaign: str, address: str = ADDRESS) -> str:
-        """The path of somebody's hosted pixel."""
-        return f"/{self.services.links.pixel_path(self.recipient(address))}/{campaign}.gif"
 
 
 @pytest.fixture

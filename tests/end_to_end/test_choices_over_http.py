@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -13,9 +12,7 @@ from core.errors import StoreError
 from core.ledger import parse
 from core.model import Action
 from core.verify import verify
-
-if TYPE_CHECKING:
-    from conftest import Team
+from tests.installation import Team
 
 
 def notice_of(page: str) -> dict[str, str]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from core.model import Action, Mechanism
-
-if TYPE_CHECKING:
-    from conftest import Team
+from tests.installation import Team
 
 FOREVER = "public, max-age=31536000, immutable"
 

@@ -21,9 +21,8 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 def commands() -> Iterator[str]:
     """Every command of the command line, groups spelt out."""
-    group = typer.main.get_command(app)
-    for name, command in group.commands.items():  # type: ignore[attr-defined] - a group has them
-        inner = getattr(command, "commands", None)
+    for name, command in vars(typer.main.get_command(app))["commands"].items():
+        inner = vars(command).get("commands")
         yield from [f"{name} {sub}" for sub in inner] if inner else [name]
 
 

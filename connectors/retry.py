@@ -16,7 +16,14 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from core.errors import AmbiguousOutcome, ProviderError, ProviderRefused
 from core.ports import Clock
@@ -104,7 +111,7 @@ class Caller:
         self.calls = 0
         self._translate = translate
         self._now = now
-        self._backoff = wait_exponential_jitter(initial=0.5, max=30, jitter=0.5)
+        self._backoff = wait_exponential(multiplier=0.5, max=30) + wait_random(0, 0.5)
         self._retrying = Retrying(
             sleep=sleep,
             wait=self._wait,

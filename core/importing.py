@@ -222,6 +222,7 @@ def _time(text: str) -> datetime | None:
 def write_rejected(path: Path, rows: Iterable[BadRow]) -> None:
     """Write rejected rows, their line and what is wrong with them to a file that only its owner can read."""
     path.touch(mode=0o600)
+    path.chmod(0o600)  # a file that was there keeps its mode otherwise
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [*COLUMNS, "line", "problem"])
         writer.writeheader()

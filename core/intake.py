@@ -156,16 +156,21 @@ class Intake:
 
     def _ruling(self, event: ProviderEvent, taken: Taken) -> tuple[Action, tuple[PurposeId, ...]]:
         """What an event means for consent: an action and the purposes that it concerns."""
-        everything = self.policy.consent_purposes
         if event.kind in {EventKind.UNSUBSCRIBE, EventKind.COMPLAINT}:
-            return Action.WITHDRAWN, everything if self.on_unsubscribe == "withdraw" else ()
+            return Action.WITHDRAWN, self._everything
         if event.kind is EventKind.ADDRESS_CHANGE:
-            return Action.EXPIRED, everything  # consent belongs to one address, and that one is no longer the person's
+            return Action.EXPIRED, self.policy.consent_purposes  # consent belongs to one address, and that one is no longer the person's
         if event.kind is EventKind.TOPIC_UNSUBSCRIBE:
-            purposes = self._of_topic(event)
+            # An opt-out that does not say from what may concern anything: it counts as one from everything.
+            purposes = self._of_topic(event) if event.topic else self._everything
             taken.counts["unmapped_topics"] += not purposes
             return Action.WITHDRAWN, purposes
         return Action.REQUESTED, ()
+
+    @property
+    def _everything(self) -> tuple[PurposeId, ...]:
+        """What an opt-out from all mail withdraws."""
+        return self.policy.consent_purposes if self.on_unsubscribe == "withdraw" else ()
 
     def _of_topic(self, event: ProviderEvent) -> tuple[PurposeId, ...]:
         topic = event.topic or ""

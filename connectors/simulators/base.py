@@ -135,7 +135,6 @@ class Simulator(ABC):
     Attributes:
         base_url: Where it is served, set by ``serve``; the pixel's address is made of it.
         callback_url: Where callbacks go; None drops them (no webhook installed).
-        tracking: The account's own switch for open tracking, when a mail does not say.
     """
 
     name = ""

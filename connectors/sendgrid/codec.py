@@ -1,0 +1,261 @@
+"""SendGrid's signed Event Webhook, read without I/O.
+
+Source: "Event Webhook Reference" and "Getting Started with the Event Webhook Security Features" in SendGrid's
+documentation. A body is a JSON array of up to 768 KB; its signature covers the timestamp header and the raw body.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from connectors.sendgrid.settings import CAMPAIGN_ARG, NAME, RECIPIENT_ARG, SendGridSettings
+from core.errors import PayloadError, SettingsError, VerificationError
+from core.model import EPOCH, EventKind, ProviderEvent, VerifiedBody, WebhookRequest
+
+SIGNATURE_HEADER = "x-twilio-email-event-webhook-signature"
+TIMESTAMP_HEADER = "x-twilio-email-event-webhook-timestamp"
+
+KINDS: Mapping[str, EventKind] = {
+    "processed": EventKind.OTHER,
+    "delivered": EventKind.OTHER,
+    "deferred": EventKind.OTHER,
+    "click": EventKind.OTHER,
+    "bounce": EventKind.BOUNCE,
+    "dropped": EventKind.BOUNCE,
+    "open": EventKind.OPEN,
+    "unsubscribe": EventKind.UNSUBSCRIBE,
+    "group_unsubscribe": EventKind.TOPIC_UNSUBSCRIBE,
+    "group_resubscribe": EventKind.RESUBSCRIBE,
+    "spamreport": EventKind.COMPLAINT,
+}
+"""SendGrid's event types. SendGrid adds types without notice: any other is UNKNOWN."""
+
+_SAYING = ("email", "event", "timestamp", "sg_message_id", "asm_group_id")
+"""The fields by which an event is recognised when its id was changed."""
+_GROUP_EVENTS = frozenset({"group_unsubscribe", "group_resubscribe"})
+_EARLIEST = 1_230_768_000.0
+"""2009, when SendGrid began. An earlier timestamp is no time: it would order a withdrawal before every consent."""
+_MILLISECONDS_FROM = 1e11
+"""Some events carry milliseconds; as seconds this would be the year 5138."""
+
+_ECDSA = ec.ECDSA(Prehashed(SHA256()))
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_.=+/-]{1,128}")
+_RECIPIENT = re.compile(r"[0-9a-f]{32}")
+_CAMPAIGN = re.compile(r"[a-z0-9_-]{1,64}")
+
+
+class SendGridCodec:
+    """Verifies and reads SendGrid's callbacks.
+
+    Raises:
+        SettingsError: no verification key, or one that is not a P-256 key in base64 SPKI.
+    """
+
+    def __init__(self, settings: SendGridSettings) -> None:
+        if not settings.webhook_public_keys:
+            raise SettingsError(
+                "providers.sendgrid.webhook_public_keys: give the verification key that SendGrid shows under"
+                " Settings, Mail Settings, Event Webhook, Signature Verification"
+            )
+        self._keys = [_public_key(text, place) for place, text in enumerate(settings.webhook_public_keys)]
+        self._oldest = float(settings.tolerance_seconds)
+        self._newest = float(settings.future_tolerance_seconds)
+
+    def verify(self, request: WebhookRequest, *, now: datetime) -> VerifiedBody:
+        """Prove that SendGrid signed this body, recently, with one of the keys.
+
+        Raises:
+            VerificationError: and nothing else, whatever the request holds.
+        """
+        timestamp = request.headers.get(TIMESTAMP_HEADER, "")
+        signed_at = _signed_at(timestamp)
+        self._check_age((now - signed_at).total_seconds())
+        signature = _signature(request.headers.get(SIGNATURE_HEADER, ""))
+        digest = hashlib.sha256(timestamp.encode("ascii"))
+        digest.update(request.body)
+        if not any(_signed(key, signature, digest.digest()) for key in self._keys):
+            raise VerificationError(
+                "sendgrid: signed with none of the keys in providers.sendgrid.webhook_public_keys; if the webhook was"
+                " replaced, add its verification key"
+            )
+        return VerifiedBody(request.body, signed_at)
+
+    def parse(self, body: VerifiedBody) -> Sequence[ProviderEvent]:
+        """Read the events, in the order of the body.
+
+        An item that cannot be read becomes an UNKNOWN event ``malformed``, so that the others are not lost. A time
+        that cannot be read is replaced by that of the signature: a withdrawal counts even without its date.
+
+        Raises:
+            PayloadError: and nothing else: the body as a whole is not a JSON array.
+        """
+        undated = body.signed_at or EPOCH
+        try:
+            return [_event(item, undated) for item in _items(body.body)]
+        except RecursionError:
+            raise PayloadError("sendgrid: the callback's body is nested too deeply") from None
+
+    def _check_age(self, seconds: float) -> None:
+        if seconds > self._oldest:
+            raise VerificationError(
+                "sendgrid: the callback is older than providers.sendgrid.tolerance_seconds allows; if it is genuine,"
+                " check this machine's clock"
+            )
+        if -seconds > self._newest:
+            raise VerificationError(
+                "sendgrid: the callback lies further in the future than providers.sendgrid.future_tolerance_seconds"
+                " allows; check this machine's clock"
+            )
+
+
+def _public_key(text: str, place: int) -> ec.EllipticCurvePublicKey:
+    try:
+        key = load_der_public_key(base64.b64decode(text, validate=True))
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise SettingsError(
+            f"providers.sendgrid.webhook_public_keys[{place}]: not a P-256 public key in base64; copy the whole"
+            " verification key from SendGrid's Event Webhook settings"
+        )
+    return key
+
+
+def _signed_at(timestamp: str) -> datetime:
+    if timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 11:  # noqa: PLR2004 - seconds until 5138
+        return datetime.fromtimestamp(int(timestamp), UTC)
+    raise VerificationError(
+        "sendgrid: no readable timestamp header; switch Signature Verification on in SendGrid's Event Webhook settings"
+    )
+
+
+def _signature(text: str) -> bytes:
+    try:
+        signature = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        signature = b""
+    if not signature:
+        raise VerificationError(
+            "sendgrid: no readable signature header; switch Signature Verification on in SendGrid's Event Webhook"
+            " settings"
+        )
+    return signature
+
+
+def _signed(key: ec.EllipticCurvePublicKey, signature: bytes, digest: bytes) -> bool:
+    try:
+        key.verify(signature, digest, _ECDSA)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _items(body: bytes) -> list[object]:
+    try:
+        items = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        items = _lenient(body)
+    if not isinstance(items, list):
+        raise PayloadError("sendgrid: the callback's body is not a JSON array of events")
+    return items
+
+
+def _lenient(body: bytes) -> object:
+    """The same with what strict JSON refuses: half a surrogate pair in one user agent must not cost a withdrawal."""
+    try:
+        return _mended(json.loads(body.decode("utf-8", "replace")))
+    except ValueError:
+        raise PayloadError("sendgrid: the callback's body is not JSON") from None
+
+
+def _mended(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_mended(each) for each in value]
+    if isinstance(value, dict):
+        return {_mended(key): _mended(each) for key, each in value.items()}
+    return value
+
+
+def _event(item: object, undated: datetime) -> ProviderEvent:
+    native = item.get("event") if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(native, str) or not native:
+        return _malformed(item, undated)
+    return ProviderEvent(
+        provider=NAME,
+        kind=KINDS.get(native, EventKind.UNKNOWN),
+        native_type=native,
+        occurred_at=_time(item.get("timestamp")) or undated,
+        keys=_keys(item),
+        address=_text(item.get("email")),
+        recipient_tag=_matching(_RECIPIENT, item.get(RECIPIENT_ARG)),
+        campaign=_matching(_CAMPAIGN, item.get(CAMPAIGN_ARG)),
+        topic=_topic(item.get("asm_group_id")) if native in _GROUP_EVENTS else None,
+        machine=native == "open" and item.get("sg_machine_open") in (True, "true"),
+        raw=item,
+    )
+
+
+def _malformed(item: object, undated: datetime) -> ProviderEvent:
+    digest = hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()
+    return ProviderEvent(
+        provider=NAME,
+        kind=EventKind.UNKNOWN,
+        native_type="malformed",
+        occurred_at=undated,
+        keys=(f"{NAME}:malformed:{digest}",),
+        raw=item if isinstance(item, dict) else {},
+    )
+
+
+def _keys(item: Mapping[str, object]) -> tuple[str, ...]:
+    """SendGrid changes ``sg_event_id`` on some repetitions, so what the event says is a second key."""
+    says = [item.get(name) for name in _SAYING]
+    content = f"{NAME}:content:{hashlib.sha256(msgspec.json.encode(says)).hexdigest()}"
+    given = item.get("sg_event_id")
+    if not isinstance(given, str) or not given:
+        return (content,)
+    if not _PLAIN_ID.fullmatch(given):
+        given = hashlib.sha256(given.encode()).hexdigest()
+    return f"{NAME}:id:{given}", content
+
+
+def _time(value: object) -> datetime | None:
+    """An event's timestamp: epoch seconds, or milliseconds; None when it is neither."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:  # noqa: PLR2004 - 64 bits
+        value = int(value)
+    if not isinstance(value, int | float):
+        return None
+    try:
+        seconds = value / 1000 if value >= _MILLISECONDS_FROM else float(value)
+        return datetime.fromtimestamp(seconds, UTC) if seconds >= _EARLIEST else None
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _text(value: object) -> str | None:
+    return value.strip() or None if isinstance(value, str) else None
+
+
+def _matching(pattern: re.Pattern[str], value: object) -> str | None:
+    return value if isinstance(value, str) and pattern.fullmatch(value) else None
+
+
+def _topic(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text(value)

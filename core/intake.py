@@ -159,7 +159,8 @@ class Intake:
         if event.kind in {EventKind.UNSUBSCRIBE, EventKind.COMPLAINT}:
             return Action.WITHDRAWN, self._everything
         if event.kind is EventKind.ADDRESS_CHANGE:
-            return Action.EXPIRED, self.policy.consent_purposes  # consent belongs to one address, and that one is no longer the person's
+            # Consent belongs to one address, and this one is no longer the person's.
+            return Action.EXPIRED, self.policy.consent_purposes
         if event.kind is EventKind.TOPIC_UNSUBSCRIBE:
             # An opt-out that does not say from what may concern anything: it counts as one from everything.
             purposes = self._of_topic(event) if event.topic else self._everything

@@ -1,0 +1,51 @@
+"""Amazon SES: contact lists, campaigns by SendBulkEmail, and callbacks through SNS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from connectors.ses.settings import NAME, SesSettings
+from core.errors import SettingsError
+from core.ports import Capability, Connector, Provider, ProviderContext, WebhookCodec
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+
+def connector(settings: SesSettings, context: ProviderContext) -> Connector:
+    """The connector; raises SettingsError when a topic is wrong or there are no AWS credentials."""
+    from connectors.ses.client import Aws
+    from connectors.ses.connector import SesConnector
+
+    return SesConnector(Aws(settings, context.secrets, now=context.now), settings, context.purposes)
+
+
+def codec(settings: SesSettings, _context: ProviderContext) -> WebhookCodec:
+    """The codec, which needs no SDK; raises SettingsError when no topic is allowed or the authority is unreadable."""
+    from connectors.ses.certificates import HttpCertificates
+    from connectors.ses.codec import SesCodec
+
+    authority = settings.sns_authority_file
+    return SesCodec(settings, HttpCertificates(), _authority(authority) if authority else None)
+
+
+def _authority(path: str) -> Certificate:
+    from pathlib import Path
+
+    from cryptography.x509 import load_pem_x509_certificate
+
+    try:
+        return load_pem_x509_certificate(Path(path).read_bytes())
+    except (OSError, ValueError):
+        raise SettingsError("providers.ses.sns_authority_file: not a readable PEM certificate") from None
+
+
+PROVIDER = Provider(
+    name=NAME,
+    capabilities=frozenset(
+        {Capability.OPEN_CALLBACKS, Capability.CONFIRM_SUBSCRIPTION, Capability.FETCHES_CERTIFICATES}
+    ),
+    settings=SesSettings,
+    connector=connector,
+    codec=codec,
+)

@@ -75,16 +75,16 @@ class Transient(Exception):
 def asked_wait(headers: Mapping[str, str], now: datetime) -> float:
     """The seconds that the ESP asks to wait; 0 when it does not say or says it unreadably."""
     after = headers.get("retry-after", "").strip()
-    if after.isdigit():
+    if after.isdecimal():
         return float(after)
     if after:
         try:
             at = parsedate_to_datetime(after)
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0.0
         return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
     reset = headers.get("x-ratelimit-reset", "").strip()
-    return max(0.0, float(reset) - now.timestamp()) if reset.isdigit() else 0.0
+    return max(0.0, float(reset) - now.timestamp()) if reset.isdecimal() else 0.0
 
 
 class Caller:

@@ -9,7 +9,7 @@ being asked again takes no consent away, and nobody's claim overrides what the p
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -26,6 +26,10 @@ _STATE_OF: Mapping[Action, State] = {
 }
 
 
+WITHIN_A_SECOND = timedelta(microseconds=999_999)
+_LAST = datetime.max.replace(microsecond=0, tzinfo=UTC)
+
+
 class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A statement that stands: when it took effect, what it was, where it came from."""
 
@@ -35,8 +39,14 @@ class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def rank(self) -> tuple[datetime, int, str]:
-        """What orders statements: the later one; on a tie the more protective; then the source, to be total."""
-        return self.at, PROTECTION[self.action], self.source
+        """What orders statements: the later one; on a tie the more protective; then the source, to be total.
+
+        ESPs tell times to the second. Such a time may lie anywhere within it, so a protective statement counts as made
+        at its end: a withdrawal in the very second of a consent is not lost.
+        """
+        protection = PROTECTION[self.action]
+        whole = self.at.microsecond == 0 and protection > PROTECTION[Action.GIVEN]
+        return self.at + WITHIN_A_SECOND if whole and self.at < _LAST else self.at, protection, self.source
 
 
 class Standing(msgspec.Struct, frozen=True, array_like=True, gc=False):

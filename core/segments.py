@@ -116,10 +116,10 @@ class Segments:
     def _push(self, provider: str, connector: Connector, changes: Sequence[ContactChange], total: Sync) -> Sync:
         if not changes:
             return total
-        # From here on the ESP may hold what is added, whatever becomes of the answer: without a note of that, nobody
-        # would take it away again after a withdrawal. Nothing carried marks the doubt.
-        if doubtful := {c.contact.recipient: Confirmed(c.confirmed | c.desired) for c in changes if c.added}:
-            self.records.confirm(provider, doubtful)
+        # From here on the ESP may hold either, whatever becomes of the answer. Without a note of that, nobody would
+        # take out whoever withdraws after an addition that was never confirmed. Nothing carried marks the doubt.
+        changing = [c for c in changes if c.desired != c.confirmed]
+        self.records.confirm(provider, {c.contact.recipient: Confirmed(c.confirmed | c.desired) for c in changing})
         report = connector.sync(changes)
         taken = (c for c in changes if c.contact.recipient in report.confirmed)
         self.records.confirm(provider, {c.contact.recipient: Confirmed(c.desired, carried(c.contact)) for c in taken})

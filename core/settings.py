@@ -25,6 +25,7 @@ KEY_BYTES = 32
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+_NO_BASE = re.compile(r"[\s?#@\\]|/\Z")
 _CAMPAIGN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -157,11 +158,7 @@ def load(path: Path) -> Settings:
         raise SettingsError("open_retention_months: at least 1")
     if not settings.purposes:
         raise SettingsError("purposes: name at least one")
-    topics = [p for purposes in settings.topics.values() for p in purposes]
-    parties = [p for party in settings.parties for p in party.purposes]
-    for purpose in (*settings.purposes, *topics, *parties):
-        if policy.purpose(purpose).exempt:
-            raise SettingsError(f"purposes: {purpose} is exempt from consent: it has no segment and no choice")
+    _check_purposes(settings, policy)
     options = policy.purpose("personalisation").options
     for name in settings.personalisation_options:
         if name not in options:
@@ -193,10 +190,26 @@ def _decode(path: Path, form: type[S]) -> S:
         raise SettingsError(f"{path.name}: {error}") from None
 
 
+def _check_purposes(settings: Settings, policy: Policy) -> None:
+    named = {"purposes": settings.purposes}
+    named |= {f"topics.{topic}": purposes for topic, purposes in settings.topics.items()}
+    named |= {f"parties, {party.name}": party.purposes for party in settings.parties}
+    for setting, purpose in ((setting, purpose) for setting, purposes in named.items() for purpose in purposes):
+        try:
+            exempt = policy.purpose(purpose).exempt
+        except SettingsError as error:
+            raise SettingsError(f"{setting}: {error}") from None
+        if exempt:
+            raise SettingsError(f"{setting}: {purpose} is exempt from consent: it has no segment and no choice")
+
+
 def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    local = parts.hostname in {"127.0.0.1", "localhost", "::1"}
-    if parts.scheme not in {"https", "http"} or not parts.hostname or parts.query or url.endswith("/"):
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"https", "http"} and parts.hostname and parts.port != 0 and not _NO_BASE.search(url)
+    except ValueError:  # of a bad IPv6 address or port
+        sound = False
+    if not sound:
         raise SettingsError("base_url: give a URL such as https://choices.example.com, without a final slash")
-    if parts.scheme == "http" and not local:
+    if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
         raise SettingsError("base_url: must begin with https:// (plain http is for this machine alone)")

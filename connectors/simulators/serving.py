@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -15,6 +16,17 @@ from connectors.simulators.base import Simulator
 
 START_TIMEOUT = 10.0
 """Seconds that a server may take to come up."""
+
+
+class _PromptServer(uvicorn.Server):
+    """Looks ten times as often whether it should stop: tests start and stop hundreds of servers."""
+
+    async def main_loop(self) -> None:
+        """Serve until told to stop."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 1
+            await asyncio.sleep(0.01)
 
 
 def listen(port: int = 0) -> socket.socket:
@@ -36,7 +48,7 @@ def served(app: ASGIApp, *, listener: socket.socket | None = None) -> Iterator[s
     """Serve ``app`` on 127.0.0.1 (a free port unless a socket is given) and yield its base URL; stop afterwards."""
     with listener or listen() as bound:
         config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="auto", server_header=False)
-        server = uvicorn.Server(config)
+        server = _PromptServer(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()
         _await_start(server, thread)

@@ -1,0 +1,5 @@
+"""``python -m cli`` is ``pixelproof``."""
+
+from cli.main import run
+
+run()

@@ -38,15 +38,16 @@ class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
     source: str
 
     @property
-    def rank(self) -> tuple[datetime, int, str]:
-        """What orders statements: the later one; on a tie the more protective; then the source, to be total.
+    def rank(self) -> tuple[datetime, int, str, datetime]:
+        """What orders statements: the later one; on a tie the more protective; then the rest of it, to be total.
 
         ESPs tell times to the second. Such a time may lie anywhere within it, so a protective statement counts as made
         at its end: a withdrawal in the very second of a consent is not lost.
         """
         protection = PROTECTION[self.action]
         whole = self.at.microsecond == 0 and protection > PROTECTION[Action.GIVEN]
-        return self.at + WITHIN_A_SECOND if whole and self.at < _LAST else self.at, protection, self.source
+        weighed = self.at + WITHIN_A_SECOND if whole and self.at < _LAST else self.at
+        return weighed, protection, self.source, self.at
 
 
 class Standing(msgspec.Struct, frozen=True, array_like=True, gc=False):

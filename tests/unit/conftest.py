@@ -33,8 +33,13 @@ hypothesis_settings.load_profile("pixelproof")
 
 
 def _times() -> st.SearchStrategy[datetime]:
-    """A few instants, so that ties are common."""
-    return st.integers(0, 6).map(lambda hours: START + timedelta(hours=hours))
+    """A few instants, to the second and within it, so that ties are common."""
+    within = st.sampled_from([0, 0, 1, 250_000, 999_999])
+    return st.builds(
+        lambda seconds, micros: (START + timedelta(seconds=seconds)).replace(microsecond=micros),
+        st.integers(0, 4),
+        within,
+    )
 
 
 st.register_type_strategy(

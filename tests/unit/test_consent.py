@@ -59,6 +59,13 @@ def test_order_of_arrival_changes_nothing(events: list[ConsentEvent], random: Ra
     assert fold(shuffled) == fold(events)
 
 
+def test_statements_that_weigh_the_same_are_told_apart(event: Make) -> None:
+    """A second's beginning counts as its end: also then it does not matter which of the two comes first."""
+    begin = datetime(2026, 11, 2, 8, tzinfo=UTC)
+    pair = [event(Action.WITHDRAWN, occurred_at=begin.replace(microsecond=n)) for n in (0, 999_999)]
+    assert fold(pair) == fold(reversed(pair))
+
+
 @given(histories, histories)
 def test_repetition_changes_nothing(events: list[ConsentEvent], repeated: list[ConsentEvent]) -> None:
     """An event that is taken in twice counts once."""

@@ -83,6 +83,16 @@ def test_attempts_come_to_an_end(status: int | None, attempts: int) -> None:
     assert isinstance(failed.value.__cause__, SdkError)
 
 
+@pytest.mark.parametrize(("status", "words"), [(503, "HTTP 503"), (None, "no answer")])
+def test_messages_say_what_came_back(status: int | None, words: str) -> None:
+    """The status or that there was none, and no empty brackets; five attempts unless told otherwise."""
+    esp = Esp(*[Failure(status)] * 10)
+    caller = Caller("ses", lambda error: vars(error).get("failure"), now=lambda: NOW, sleep=esp.waits.append)
+    with pytest.raises(ProviderError, match=f"^ses: out of reach: {words}$"):
+        caller(esp)
+    assert (caller.calls, len(esp.waits)) == (5, 4)
+
+
 @pytest.mark.parametrize("status", NOT_RETRIED)
 @pytest.mark.parametrize("repeatable", [True, False])
 def test_a_refusal_is_final(status: int, repeatable: bool) -> None:

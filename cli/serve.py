@@ -6,9 +6,7 @@ import logging
 import sys
 from typing import Annotated
 
-import structlog
 import typer
-import uvicorn
 
 from cli.output import Config, services
 
@@ -18,6 +16,8 @@ Port = Annotated[int, typer.Option("--port", help="The port to listen on.", min=
 
 def serve(host: Host = "127.0.0.1", port: Port = 8080, config: Config = None) -> None:
     """Serve callbacks, choices pages and pixels. One process for one ledger file."""
+    import uvicorn
+
     from webhooks.app import create_app
 
     log_as_json()
@@ -28,6 +28,8 @@ def serve(host: Host = "127.0.0.1", port: Port = 8080, config: Config = None) ->
 
 def log_as_json(level: int = logging.INFO) -> None:
     """Structured logs, one JSON object a line, on stderr."""
+    import structlog
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

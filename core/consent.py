@@ -9,7 +9,7 @@ being asked again takes no consent away, and nobody's claim overrides what the p
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -27,7 +27,6 @@ _STATE_OF: Mapping[Action, State] = {
 
 
 WITHIN_A_SECOND = timedelta(microseconds=999_999)
-_LAST = datetime.max.replace(microsecond=0, tzinfo=UTC)
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -46,8 +45,7 @@ class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """
         protection = PROTECTION[self.action]
         whole = self.at.microsecond == 0 and protection > PROTECTION[Action.GIVEN]
-        weighed = self.at + WITHIN_A_SECOND if whole and self.at < _LAST else self.at
-        return weighed, protection, self.source, self.at
+        return self.at + WITHIN_A_SECOND if whole else self.at, protection, self.source, self.at
 
 
 class Standing(msgspec.Struct, frozen=True, array_like=True, gc=False):

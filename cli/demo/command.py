@@ -10,11 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from cli.demo.mailings import Mailings
-from cli.demo.stage import staged
-from cli.demo.story import WAYS, Story
 from cli.output import FINDINGS, Json, emit, say, table
-from cli.serve import log_as_json
 
 Recipients = Annotated[int, typer.Option("--recipients", help="How many people.", min=1, max=1_000_000)]
 Seed = Annotated[int, typer.Option("--seed", help="Who does what.")]
@@ -31,7 +27,13 @@ MUST_BE_ZERO = (
 
 def demo(recipients: Recipients = 1_000, seed: Seed = 1, data: Data = Path("demo-data"), as_json: Json = False) -> None:
     """Play the main job end to end on local stand-ins for the three ESPs."""
+    # The simulators, the SDKs and a web server: nothing that another command should wait for.
     import logging
+
+    from cli.demo.mailings import Mailings
+    from cli.demo.stage import staged
+    from cli.demo.story import WAYS, Story
+    from cli.serve import log_as_json
 
     log_as_json(logging.ERROR)
     began = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from cli.demo.readers import ReadMail, request_pixels
 from cli.demo.stage import Stage
@@ -52,6 +53,8 @@ class Mailings:
         services = self.stage.services
         campaign, connector = self.stage.campaign(name, provider, mechanism), services.connector(provider)
         audience = [recipient for recipient in self.audience(provider) if recipient not in without]
+        if not audience:
+            return Delivered()
         services.dispatch.apply(services.dispatch.plan(campaign, connector, audience), connector)
         services.dispatch.send(campaign, connector, audience)
         return self._read(campaign)
@@ -59,7 +62,8 @@ class Mailings:
     def audience(self, provider: str) -> Iterator[RecipientId]:
         """The part of the people to whom this ESP sends: each gets each mailing once."""
         place, parts = list(self.stage.inboxes).index(provider), len(self.stage.inboxes)
-        return (r for page in self.stage.services.segments.pages() for r, *_ in page if r[0] % parts == place)
+        everybody = (row[0] for page in self.stage.services.segments.pages() for row in page)
+        return islice(everybody, place, None, parts)
 
     def consented(self) -> int:
         """How many people agreed to what the campaigns want."""

@@ -104,8 +104,9 @@ class Story:
         services = self.stage.services
         for name, inboxes in self.stage.inboxes.items():
             inboxes.order("flush")
-            if Capability.POLL_OPENS in provider(name).capabilities:
-                services.polling.poll(services.connector(name), f"first-{name}")
+            campaign = f"first-{name}"
+            if Capability.POLL_OPENS in provider(name).capabilities and services.records.campaign(campaign):
+                services.polling.poll(services.connector(name), campaign)
 
     def _replay(self) -> int:
         """Every callback once more, byte for byte; how many entries and opens that added."""

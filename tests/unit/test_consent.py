@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.consent import absorb, basis_of, fold, state_of
+from core.consent import UNKNOWN, absorb, basis_of, fold, state_of
 from core.consent import given as tracked_for
 from core.model import PROTECTION, Action, Basis, ConsentEvent, PurposeId, State
 from core.policy import Policy, load
@@ -57,6 +57,29 @@ def test_order_of_arrival_changes_nothing(events: list[ConsentEvent], random: Ra
     shuffled = list(events)
     random.shuffle(shuffled)
     assert fold(shuffled) == fold(events)
+
+
+def test_a_consent_told_to_the_second_counts_from_its_beginning(event: Make) -> None:
+    """It may have come before or after a withdrawal within that second: the withdrawal stands."""
+    begin = datetime(2026, 11, 2, 8, tzinfo=UTC)
+    for n in (0, 1, 999_999):
+        withdrawn = event(Action.WITHDRAWN, occurred_at=begin.replace(microsecond=n))
+        assert state(withdrawn, event(Action.GIVEN, occurred_at=begin)) is State.WITHDRAWN
+
+
+def test_the_last_second_of_all_can_be_weighed(event: Make) -> None:
+    """No time that a source may tell is out of range."""
+    end = datetime.max.replace(microsecond=0, tzinfo=UTC)
+    assert state(event(Action.WITHDRAWN, received_at=end, occurred_at=end)) is State.WITHDRAWN
+
+
+def test_the_ruling_is_the_statement_behind_the_state(event: Make) -> None:
+    """A decision before a claim before a request; nothing when nothing was said."""
+    asked, claimed = event(Action.REQUESTED), event(Action.GIVEN, partner="Partner")
+    decided = event(Action.REFUSED)
+    rulings = [fold(events)[MEASURING].ruling for events in ([asked], [asked, claimed], [asked, claimed, decided])]
+    assert [mark.action for mark in rulings if mark] == [Action.REQUESTED, Action.GIVEN, Action.REFUSED]
+    assert UNKNOWN.ruling is None
 
 
 def test_statements_that_weigh_the_same_are_told_apart(event: Make) -> None:

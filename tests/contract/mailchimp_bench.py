@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import md5
 from typing import Any
 
 import httpx
 import msgspec
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connectors.mailchimp import PROVIDER
 from connectors.mailchimp.connector import MailchimpConnector
@@ -24,7 +18,6 @@ from connectors.simulators.base import Account
 from connectors.simulators.mailchimp import MailchimpSimulator
 from connectors.simulators.mailchimp.audience import Subscriber, name_of
 from connectors.simulators.serving import served, simulated
-from core.errors import AmbiguousOutcome, PixelproofError
 from core.model import (
     AppliedPlan,
     Campaign,
@@ -38,9 +31,9 @@ from core.model import (
     PurposeId,
     RecipientId,
     Split,
-    WebhookRequest,
 )
 from core.ports import ProviderContext
+from tests.contract.ground import Faults, receiving
 
 PERFORMANCE, PROFILING = PurposeId("performance"), PurposeId("profiling")
 HTML = (
@@ -48,8 +41,6 @@ HTML = (
     '[[if_pixel]]<img src="https://pixel.example/[[pixel_path]]/news.gif">[[end_if]]</body></html>'
 )
 ESP_PIXEL, HOSTED_PIXEL = "/open/", "https://pixel.example/"
-
-Fault = tuple[int, dict[str, str]] | tuple[int, dict[str, str], str] | str | None
 
 
 def contact(name: str, pixel_path: str = "") -> Contact:
@@ -66,30 +57,6 @@ def people(prefix: str, number: int, pixel_path: str = "") -> list[Contact]:
 def change(who: Contact, desired: Iterable[PurposeId] = (), confirmed: Iterable[PurposeId] = ()) -> ContactChange:
     """What the ledger wants for somebody against what was confirmed."""
     return ContactChange(who, frozenset(desired), frozenset(confirmed))
-
-
-@dataclass
-class Journal:
-    """A send journal in memory, as strict as the real one."""
-
-    states: dict[str, str] = field(default_factory=dict)
-
-    def begin(self, part: str) -> bool:
-        """See ``core.ports.SendJournal``."""
-        if self.states.get(part) == "begun":
-            raise AmbiguousOutcome("journal", f"{part} began and did not end")
-        if self.states.get(part) == "done":
-            return False
-        self.states[part] = "begun"
-        return True
-
-    def done(self, part: str) -> None:
-        """See ``core.ports.SendJournal``."""
-        self.states[part] = "done"
-
-    def failed(self, part: str) -> None:
-        """See ``core.ports.SendJournal``."""
-        self.states[part] = "failed"
 
 
 class Bench:
@@ -187,41 +154,6 @@ def serving(html: str = HTML, **settings: str) -> Iterator[Bench]:
         yield Bench(simulator, account, http, **settings)
 
 
-class Faults:
-    """Stands before the simulator: requests of that method and path meet, in turn, what was put into ``faults``.
-
-    ``(status, headers)`` answers that instead, with an empty body or the one that follows; ``"cut"`` closes the
-    connection after the work was done; other text is answered with 200; ``None`` lets one through.
-    """
-
-    def __init__(self, method: str, path: str, *faults: Fault) -> None:
-        self.method = method
-        self.path = path
-        self.faults = [*faults]
-
-    def __call__(self, app: ASGIApp) -> ASGIApp:
-        """Wrap an application."""
-
-        async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
-            meant = scope.get("method") == self.method and self.path in scope.get("path", "")
-            fault = self.faults.pop(0) if meant and self.faults else None
-            if fault is None:
-                await app(scope, receive, send)
-            elif fault == "cut":
-                await app(scope, receive, _nowhere)
-                send.__self__.transport.abort()  # type: ignore[attr-defined]  # the server's own bound method
-            elif isinstance(fault, str):
-                await Response(fault, media_type="application/json")(scope, receive, send)
-            else:
-                await Response("".join(fault[2:]), fault[0], fault[1])(scope, receive, send)
-
-        return faulty
-
-
-async def _nowhere(_message: Message) -> None:
-    """Swallows an answer."""
-
-
 @contextmanager
 def faulty(bench: Bench, *faults: Faults) -> Iterator[Bench]:
     """The same simulator behind faults."""
@@ -235,18 +167,5 @@ def faulty(bench: Bench, *faults: Faults) -> Iterator[Bench]:
 @contextmanager
 def receiver(bench: Bench) -> Iterator[list[ProviderEvent]]:
     """Receives the simulator's callbacks over HTTP, verified and read by the codec; 403 for what is not genuine."""
-    codec = PROVIDER.codec(bench.settings, bench.context)
-    events: list[ProviderEvent] = []
-
-    async def take(request: Request) -> Response:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        seen = WebhookRequest(request.method, request.url.path, headers, await request.body())
-        try:
-            events.extend(codec.parse(codec.verify(seen, now=datetime.now(UTC))))
-        except PixelproofError:
-            return Response(status_code=403)
-        return Response()
-
-    with served(Starlette(routes=[Route("/hook", take, methods=["POST"])])) as url:
-        bench.simulator.callback_url = f"{url}/hook"
+    with receiving(bench.simulator, PROVIDER.codec(bench.settings, bench.context)) as events:
         yield events

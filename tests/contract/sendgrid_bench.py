@@ -10,11 +10,7 @@ from typing import Any
 
 import httpx
 import msgspec
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from connectors.sendgrid import PROVIDER
 from connectors.sendgrid.connector import SendGridConnector
@@ -22,7 +18,6 @@ from connectors.sendgrid.settings import SendGridSettings
 from connectors.simulators.base import Account
 from connectors.simulators.sendgrid import SendGridSimulator
 from connectors.simulators.serving import served
-from core.errors import AmbiguousOutcome, PixelproofError
 from core.model import (
     Campaign,
     CampaignId,
@@ -35,9 +30,9 @@ from core.model import (
     PurposeId,
     RecipientId,
     Split,
-    WebhookRequest,
 )
 from core.ports import ProviderContext
+from tests.contract.ground import receiving
 
 PERFORMANCE, PROFILING = PurposeId("performance"), PurposeId("profiling")
 HTML = (
@@ -110,30 +105,6 @@ def serving(wrap: Wrap = lambda app: app, **settings: object) -> Iterator[Bench]
         yield Bench(simulator, account, **settings)
 
 
-class Journal:
-    """A journal in memory that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.parts: dict[str, str] = {}
-
-    def begin(self, part: str) -> bool:
-        """See ``SendJournal``."""
-        if self.parts.get(part) == "begun":
-            raise AmbiguousOutcome("sendgrid", part)
-        if self.parts.get(part) == "done":
-            return False
-        self.parts[part] = "begun"
-        return True
-
-    def done(self, part: str) -> None:
-        """See ``SendJournal``."""
-        self.parts[part] = "done"
-
-    def failed(self, part: str) -> None:
-        """See ``SendJournal``."""
-        self.parts[part] = "failed"
-
-
 def contact(name: str, pixel: str = "") -> Contact:
     """A contact with the fields that the product carries."""
     recipient = RecipientId(hashlib.sha256(name.encode()).digest()[:16])
@@ -150,42 +121,6 @@ def people(prefix: str, count: int, pixel: str = "") -> tuple[Contact, ...]:
     return tuple(contact(f"{prefix}{number}", pixel) for number in range(count))
 
 
-Fault = tuple[int, dict[str, str]] | str | None
-
-
-class Faults:
-    """Stands before the simulator: requests to ``path`` meet, in turn, what was put into ``faults``.
-
-    ``(status, headers)`` answers that instead; ``"cut"`` closes the connection after the work was done; ``None`` lets
-    one through; text answers 200 with it.
-    """
-
-    def __init__(self, path: str, *faults: Fault) -> None:
-        self.path = path
-        self.faults = list(faults)
-
-    def __call__(self, app: ASGIApp) -> ASGIApp:
-        """Wrap an application."""
-
-        async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
-            fault = self.faults.pop(0) if scope.get("path", "").startswith(self.path) and self.faults else None
-            if fault is None:
-                await app(scope, receive, send)
-            elif fault == "cut":
-                await app(scope, receive, _nowhere)
-                send.__self__.transport.abort()  # type: ignore[attr-defined]  # the server's own bound method
-            elif isinstance(fault, str):
-                await Response(fault)(scope, receive, send)
-            else:
-                await Response(status_code=fault[0], headers=fault[1])(scope, receive, send)
-
-        return faulty
-
-
-async def _nowhere(_message: Message) -> None:
-    """Swallows an answer."""
-
-
 def planned(bench: Bench) -> Plan:
     """A plan for one tracked and one untracked recipient."""
     split = Split((contact("ada"),), (contact("bob"),))
@@ -195,18 +130,5 @@ def planned(bench: Bench) -> Plan:
 @contextmanager
 def receiver(bench: Bench) -> Iterator[list[ProviderEvent]]:
     """Receives the simulator's callbacks over HTTP, verified and read by the codec; 403 for what is not genuine."""
-    codec = PROVIDER.codec(bench.settings, bench.context)
-    events: list[ProviderEvent] = []
-
-    async def take(request: Request) -> Response:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        seen = WebhookRequest(request.method, request.url.path, headers, await request.body())
-        try:
-            events.extend(codec.parse(codec.verify(seen, now=datetime.now(UTC))))
-        except PixelproofError:
-            return Response(status_code=403)
-        return Response()
-
-    with served(Starlette(routes=[Route("/hook", take, methods=["POST"])])) as url:
-        bench.simulator.callback_url = f"{url}/hook"
+    with receiving(bench.simulator, PROVIDER.codec(bench.settings, bench.context)) as events:
         yield events

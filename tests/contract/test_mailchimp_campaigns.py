@@ -9,10 +9,10 @@ import pytest
 
 from core.errors import PlanError, ProviderError
 from core.model import Contact, Mechanism, Split
+from tests.contract.ground import Journal
 from tests.contract.mailchimp_bench import (
     HOSTED_PIXEL,
     Bench,
-    Journal,
     contact,
     people,
     serving,

@@ -14,12 +14,11 @@ from connectors.simulators.mailchimp.audience import StaticSegment, Subscriber, 
 from core.errors import ProviderError, ProviderRefused, SettingsError
 from core.model import AppliedPlan, CampaignId, EventKind, Member, PurposeId
 from core.ports import Capability, ProviderContext
+from tests.contract.ground import Faults, Journal
 from tests.contract.mailchimp_bench import (
     PERFORMANCE,
     PROFILING,
     Bench,
-    Faults,
-    Journal,
     change,
     contact,
     faulty,

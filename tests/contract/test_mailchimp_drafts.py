@@ -10,7 +10,14 @@ import pytest
 from connectors.simulators.mailchimp.wire import CampaignSettings
 from core.errors import PlanError, ProviderError, ProviderRefused
 from core.model import Mechanism
-from tests.contract.mailchimp_bench import HTML, Bench, Faults, Journal, contact, faulty, serving
+from tests.contract.ground import Faults, Journal
+from tests.contract.mailchimp_bench import (
+    HTML,
+    Bench,
+    contact,
+    faulty,
+    serving,
+)
 
 ADA, BOB, EVE = contact("ada"), contact("bob"), contact("eve")
 

@@ -11,13 +11,11 @@ import pytest
 
 from core.errors import AmbiguousOutcome, ProviderError, ProviderRefused
 from core.model import AppliedPlan, Plan
+from tests.contract.ground import Fault, Faults, Journal
 from tests.contract.mailchimp_bench import (
     PERFORMANCE,
     PROFILING,
     Bench,
-    Fault,
-    Faults,
-    Journal,
     change,
     contact,
     faulty,

@@ -17,10 +17,9 @@ from core.model import (
     ReleaseReport,
     Split,
 )
+from tests.contract.ground import Faults, Journal
 from tests.contract.sendgrid_bench import (
     Bench,
-    Faults,
-    Journal,
     contact,
     people,
     planned,
@@ -43,7 +42,7 @@ def test_each_half_gets_exactly_its_pixel(bench: Bench) -> None:
     plan = bench.connector.plan(bench.campaign(Mechanism.PROVIDER), Split(tracked, untracked))
     report = bench.connector.release(plan, bench.connector.apply(plan), journal := Journal())
     assert (report.accepted_tracked, report.accepted_untracked) == (1_001, 3)
-    assert list(journal.parts) == ["tracked-1", "tracked-2", "untracked-1"]
+    assert list(journal.states) == ["tracked-1", "tracked-2", "untracked-1"]
     mails = bench.mails()
     assert {m["to"] for m in mails if "/open/" in m["html"]} == {c.address for c in tracked}
     assert {m["to"] for m in mails if "/open/" not in m["html"]} == {c.address for c in untracked}
@@ -92,7 +91,7 @@ def test_parts_do_not_depend_on_the_order_of_contacts(bench: Bench) -> None:
     plan = bench.connector.plan(campaign, Split(tracked, ()))
     applied = bench.connector.apply(plan)
     bench.connector.release(plan, applied, journal)
-    journal.parts["tracked-2"] = "failed"
+    journal.states["tracked-2"] = "failed"
     bench.connector.release(bench.connector.plan(campaign, Split(tracked[::-1], ())), applied, journal)
     sent = [m["to"] for m in bench.mails()]
     assert len(sent) == 2_000
@@ -182,7 +181,7 @@ def test_a_template_changed_after_the_check_is_not_sent(bench: Bench) -> None:
     with pytest.raises(ProviderError, match=r"content\.template_id.*apply the plan again"):
         bench.connector.release(plan, applied, journal := Journal())
     assert not bench.mails()
-    assert not journal.parts
+    assert not journal.states
 
 
 def test_apply_sends_nothing_and_can_be_repeated(bench: Bench) -> None:
@@ -200,7 +199,7 @@ def test_apply_sends_nothing_and_can_be_repeated(bench: Bench) -> None:
 )
 def test_an_unreadable_account_setting_never_counts_as_right(answer: str) -> None:
     """What cannot be read is an error that names the setting to look at."""
-    with serving(Faults("/v3/tracking_settings/open", None, answer)) as bench:
+    with serving(Faults("*", "/v3/tracking_settings/open", None, answer)) as bench:
         plan = planned(bench)
         with pytest.raises(ProviderError, match=r"tracking_settings/open: .*providers\.sendgrid\.api_url"):
             bench.connector.apply(plan)

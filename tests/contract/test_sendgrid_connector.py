@@ -13,11 +13,11 @@ from core.model import (
     PurposeId,
     RecipientId,
 )
+from tests.contract.ground import Faults
 from tests.contract.sendgrid_bench import (
     PERFORMANCE,
     PROFILING,
     Bench,
-    Faults,
     change,
     contact,
     people,
@@ -74,7 +74,7 @@ def test_removals_go_before_additions(bench: Bench) -> None:
     """A withdrawal reaches SendGrid although the additions behind it fail."""
     ada, bob = contact("ada"), contact("bob")
     bench.connector.sync([change(ada, [PERFORMANCE])])
-    with served(Faults("/v3/marketing/contacts/imports", (403, {}))(bench.simulator.app)) as url:
+    with served(Faults("*", "/v3/marketing/contacts/imports", (403, {}))(bench.simulator.app)) as url:
         broken = Bench(bench.simulator, bench.account, api_url=url)
         with pytest.raises(ProviderRefused):
             broken.connector.sync([change(bob, [PERFORMANCE]), change(ada, (), [PERFORMANCE])])
@@ -149,7 +149,7 @@ def test_a_removal_that_has_no_effect_is_rejected(bench: Bench) -> None:
     """SendGrid accepts a removal and does nothing: the withdrawal is not taken for done there."""
     ada = contact("ada")
     bench.connector.sync([change(ada, [PERFORMANCE])])
-    with served(Faults("/v3/marketing/lists/", *['{"job_id": "1"}'] * 20)(bench.simulator.app)) as url:
+    with served(Faults("*", "/v3/marketing/lists/", *['{"job_id": "1"}'] * 20)(bench.simulator.app)) as url:
         deaf = Bench(bench.simulator, bench.account, api_url=url)
         assert deaf.connector.sync([change(ada, (), [PERFORMANCE])]).rejected == {ada.recipient}
 
@@ -173,7 +173,7 @@ class Kept(dict[str, str | int | float]):
 def test_a_contact_with_the_address_as_an_alternate_one_is_somebody_else() -> None:
     """The search answers contacts by their alternate addresses too: such an answer confirms nobody."""
     answer = '{"result": {"ada@example.com": {"contact": {"id": "1", "email": "other@example.com"}}}}'
-    with serving(Faults("/v3/marketing/contacts/search", *[answer] * 20)) as bench:
+    with serving(Faults("*", "/v3/marketing/contacts/search", *[answer] * 20)) as bench:
         assert bench.connector.sync([change(contact("ada"))]).rejected == {contact("ada").recipient}
 
 
@@ -193,7 +193,7 @@ def test_thousands_of_contacts_go_in_few_requests(bench: Bench) -> None:
 def test_an_import_that_does_not_end_is_an_error() -> None:
     """Patience has an end, and its setting is named."""
     pending = '{"id": "1", "status": "pending"}'
-    with serving(Faults("/v3/marketing/contacts/imports", *[pending] * 99), patience_seconds=60) as bench:
+    with serving(Faults("*", "/v3/marketing/contacts/imports", *[pending] * 99), patience_seconds=60) as bench:
         with pytest.raises(ProviderError, match=r"providers\.sendgrid\.patience_seconds"):
             bench.connector.sync([change(contact("ada"), [PERFORMANCE])])
         assert 60 <= sum(bench.slept) < 80
@@ -229,7 +229,7 @@ def test_an_unreadable_export_never_counts_as_read(path: str, answer: str) -> No
     """A file cut short, damaged or elsewhere, and answers that are none, are errors and not an empty list."""
     with serving() as bench:
         bench.connector.sync([change(contact("ada"), [PERFORMANCE]), change(contact("bob"), [PERFORMANCE])])
-        with served(Faults(path, answer)(bench.simulator.app)) as url:
+        with served(Faults("*", path, answer)(bench.simulator.app)) as url:
             bench.simulator.base_url = url
             broken = Bench(bench.simulator, bench.account, api_url=url)
             with pytest.raises(ProviderError, match="sendgrid: "):
@@ -241,7 +241,7 @@ def test_an_export_elsewhere_without_tls_is_not_fetched() -> None:
     ready = '{"status": "ready", "urls": ["http://files.example/1"]}'
     with serving() as bench:
         bench.connector.sync([change(contact("ada"), [PERFORMANCE])])
-        with served(Faults("/v3/marketing/contacts/exports/", ready)(bench.simulator.app)) as url:
+        with served(Faults("*", "/v3/marketing/contacts/exports/", ready)(bench.simulator.app)) as url:
             elsewhere = Bench(bench.simulator, bench.account, api_url=url)
             with pytest.raises(ProviderError, match="https"):
                 list(elsewhere.connector.read_back())

@@ -21,12 +21,10 @@ from core.model import (
     Split,
 )
 from core.ports import ProviderContext
+from tests.contract.ground import Fault, Faults, Journal
 from tests.contract.sendgrid_bench import (
     PERFORMANCE,
     Bench,
-    Fault,
-    Faults,
-    Journal,
     change,
     contact,
     planned,
@@ -43,7 +41,7 @@ def bench() -> Iterator[Bench]:
 
 def test_transient_failures_are_retried_and_counted() -> None:
     """A 500 and a 429 are asked again, the 429 no sooner than SendGrid says."""
-    with serving(Faults("/v3/marketing/lists", (500, {}), (429, {"retry-after": "17"}))) as bench:
+    with serving(Faults("*", "/v3/marketing/lists", (500, {}), (429, {"retry-after": "17"}))) as bench:
         report = bench.connector.sync([change(contact("ada"), [PERFORMANCE])])
         assert len(report.confirmed) == 1
         assert report.api_calls == bench.simulator.calls + 2
@@ -53,7 +51,7 @@ def test_transient_failures_are_retried_and_counted() -> None:
 def test_a_rate_limit_reset_is_waited_for() -> None:
     """Without Retry-After, SendGrid's own header says when the limit ends."""
     reset = str(int((datetime.now(UTC) + timedelta(seconds=50)).timestamp()))
-    with serving(Faults("/v3/marketing/lists", (429, {"x-ratelimit-reset": reset}))) as bench:
+    with serving(Faults("*", "/v3/marketing/lists", (429, {"x-ratelimit-reset": reset}))) as bench:
         bench.connector.sync([change(contact("ada"), [PERFORMANCE])])
         assert 45 < max(bench.slept) <= 51
 
@@ -61,9 +59,9 @@ def test_a_rate_limit_reset_is_waited_for() -> None:
 @pytest.mark.parametrize(
     "faults",
     [
-        Faults("/v3/marketing/contacts", "cut", None, "cut"),
-        Faults("/v3/marketing/lists", None, "cut", None, "cut"),
-        Faults("/v3/marketing/field_definitions", "cut", None, "cut"),
+        Faults("*", "/v3/marketing/contacts", "cut", None, "cut"),
+        Faults("*", "/v3/marketing/lists", None, "cut", None, "cut"),
+        Faults("*", "/v3/marketing/field_definitions", "cut", None, "cut"),
     ],
 )
 def test_a_cut_connection_is_harmless_in_a_sync(faults: Faults) -> None:
@@ -77,7 +75,7 @@ def test_a_cut_connection_is_harmless_in_a_sync(faults: Faults) -> None:
 
 def test_a_mail_refused_for_now_is_sent_once() -> None:
     """429 and 503 prove that nothing was sent, so the request is repeated: one mail each arrives."""
-    faults = Faults("/v3/mail/send", (429, {"retry-after": "1"}), (503, {}))
+    faults = Faults("*", "/v3/mail/send", (429, {"retry-after": "1"}), (503, {}))
     with serving(faults) as bench:
         plan = planned(bench)
         report = bench.connector.release(plan, bench.connector.apply(plan), Journal())
@@ -88,24 +86,24 @@ def test_a_mail_refused_for_now_is_sent_once() -> None:
 @pytest.mark.parametrize("fault", ["cut", (500, {}), "200 and not 202"])
 def test_a_lost_answer_is_ambiguous_and_never_repeated(fault: Fault) -> None:
     """The first part is in doubt: it stays begun, nothing further is sent, and a second release refuses to guess."""
-    with serving(Faults("/v3/mail/send", fault)) as bench:
+    with serving(Faults("*", "/v3/mail/send", fault)) as bench:
         plan = planned(bench)
         applied, journal = bench.connector.apply(plan), Journal()
         for _ in range(2):
             with pytest.raises(AmbiguousOutcome):
                 bench.connector.release(plan, applied, journal)
-        assert journal.parts == {"tracked-1": "begun"}
+        assert journal.states == {"tracked-1": "begun"}
         assert [m["to"] for m in bench.mails()] == (["ada@example.com"] if fault == "cut" else [])
 
 
 def test_a_refused_part_can_be_tried_again() -> None:
     """A refusal is noted as failed, what was sent before stays done, and the next release sends the rest."""
-    with serving(Faults("/v3/mail/send", None, (400, {}))) as bench:
+    with serving(Faults("*", "/v3/mail/send", None, (400, {}))) as bench:
         plan = planned(bench)
         applied, journal = bench.connector.apply(plan), Journal()
         with pytest.raises(ProviderRefused, match="POST /v3/mail/send"):
             bench.connector.release(plan, applied, journal)
-        assert journal.parts == {"tracked-1": "done", "untracked-1": "failed"}
+        assert journal.states == {"tracked-1": "done", "untracked-1": "failed"}
         bench.connector.release(plan, applied, journal)
         assert sorted(m["to"] for m in bench.mails()) == ["ada@example.com", "bob@example.com"]
 
@@ -120,7 +118,7 @@ def test_mail_that_cannot_leave_is_not_in_doubt(bench: Bench) -> None:
     with pytest.raises(ProviderError, match="ConnectionRefusedError") as caught:
         gone.connector.release(plan, applied, journal)
     assert not isinstance(caught.value, AmbiguousOutcome)
-    assert journal.parts == {"tracked-1": "failed"}
+    assert journal.states == {"tracked-1": "failed"}
 
 
 def test_a_key_without_permission_is_named_and_not_shown(bench: Bench) -> None:

@@ -22,9 +22,8 @@ from core.model import (
 )
 from core.policy import Policy
 from core.ports import AddressBook, CampaignRecord, Clock, Connector, LedgerStore, Records
-from core.segments import PAGE
+from core.segments import PAGE, BookRow, pages
 
-_Row = tuple[RecipientId, str, str | None]
 _Decided = tuple[Contact, PixelDecision]
 
 
@@ -139,12 +138,9 @@ class Dispatch:
             return lambda _: "a"
         return self.links.pixel_path
 
-    def _rows(self, audience: Sequence[RecipientId] | None) -> Iterator[list[_Row]]:
+    def _rows(self, audience: Sequence[RecipientId] | None) -> Iterator[list[BookRow]]:
         if audience is None:
-            last = None
-            while page := self.book.scan(last, PAGE):
-                yield page
-                last = page[-1][0]
+            yield from pages(self.book)
             return
         wanted = sorted(set(audience))
         for start in range(0, len(wanted), PAGE):

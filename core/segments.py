@@ -14,7 +14,16 @@ from core.ports import AddressBook, Clock, Confirmed, Connector, LedgerStore, Pr
 PAGE = 10_000
 """Contacts that are compared, and handed to a connector, at once."""
 
-_Row = tuple[RecipientId, str, str | None]
+BookRow = tuple[RecipientId, str, str | None]
+"""A recipient with address and locale."""
+
+
+def pages(book: AddressBook) -> Iterator[list[BookRow]]:
+    """An address book, page by page in the order of recipients."""
+    last = None
+    while page := book.scan(last, PAGE):
+        yield page
+        last = page[-1][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +98,11 @@ class Segments:
         rows = [(recipient, *known[recipient]) for recipient in sorted(known)]
         return self._push(provider, connector, self.changes(provider, rows), Sync(desired=len(rows)))
 
-    def pages(self) -> Iterator[list[_Row]]:
+    def pages(self) -> Iterator[list[BookRow]]:
         """The address book, page by page."""
-        last = None
-        while page := self.book.scan(last, PAGE):
-            yield page
-            last = page[-1][0]
+        return pages(self.book)
 
-    def changes(self, provider: str, rows: Sequence[_Row]) -> list[ContactChange]:
+    def changes(self, provider: str, rows: Sequence[BookRow]) -> list[ContactChange]:
         """What differs between the ledger and the ESP for these contacts."""
         recipients = [row[0] for row in rows]
         heads = self.store.heads(recipients)

@@ -126,7 +126,7 @@ def test_apply_asks_only_for_what_the_campaign_needs(bench: Bench) -> None:
     """A campaign without SES's pixel needs no tracked configuration set."""
     _no_tracked_set(bench)
     connector, plan = ready(bench, Split((), people(0, 1)), Mechanism.HOSTED)
-    connector.apply(plan)
+    assert connector.apply(plan).campaign == plan.campaign.id
 
 
 def test_apply_makes_missing_sets_and_repeats_well(bench: Bench) -> None:

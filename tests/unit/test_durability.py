@@ -142,7 +142,7 @@ def busy(path: Path) -> sqlite3.Connection:
     """Another process that is just making this new database."""
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("PRAGMA journal_mode=DELETE")
-    other.execute("BEGIN EXCLUSIVE")
+    other.execute("BEGIN IMMEDIATE")
     other.execute("CREATE TABLE other(x)")
     return other
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cli.output import Config, Json, emit, services, table
 from core.dispatch import Prepared
@@ -118,8 +119,8 @@ def show_plan(console: Console, prepared: Prepared) -> None:
     console.print(shown)
     console.print("\n[bold]What will be done[/bold]")
     for number, step in enumerate(prepared.plan.steps, 1):
-        console.print(f" {number}. {step}", highlight=False)
+        console.print(f" {number}. {escape(step)}", highlight=False)
     if prepared.plan.limits:
         console.print("\n[bold]What this ESP cannot do, or cannot tell[/bold]")
         for limit in prepared.plan.limits:
-            console.print(f" - {limit}", highlight=False)
+            console.print(f" - {escape(limit)}", highlight=False)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cli.output import WRONG_USE, Config, Json, emit, progress, say, services, table
 from core.consent import UNKNOWN, basis_of
@@ -79,7 +80,7 @@ def recipient_status(s: Services, address: str) -> dict[str, Any]:
 
 def _tell(bad: list[BadRow]) -> None:
     for row in bad[:SHOWN]:
-        say(f"line {row.line}: {row.problem}".replace("[", r"\["))
+        say(escape(f"line {row.line}: {row.problem}"))
     if len(bad) > SHOWN:
         say(f"… and {len(bad) - SHOWN} more")
 

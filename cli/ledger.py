@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cli.output import FINDINGS, Config, Json, emit, services
 from core.verify import Verification
@@ -31,6 +32,6 @@ def verify(config: Config = None, as_json: Json = False) -> None:
 def _show(console: Console, found: Verification) -> None:
     console.print(f"{found.entries} entries of {found.recipients} recipients checked")
     for problem in found.problems:
-        console.print(f"[red]✗[/red] {problem}", highlight=False)
+        console.print(f"[red]✗[/red] {escape(problem)}", highlight=False)
     if found.ok:
         console.print("[green]✓[/green] sound: nothing was altered, removed, added or put in another order")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import typer
+from rich.markup import escape
 
 from cli import campaigns, consents, ledger, serve, setup, sync
 from cli.demo.command import demo
@@ -45,9 +46,5 @@ def run(arguments: Sequence[str] | None = None) -> None:
     except PixelproofError as error:
         if "--json" in words:
             sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
-        say(f"[red]error:[/red] {_plain(str(error))}")
+        say(f"[red]error:[/red] {escape(str(error))}")
         sys.exit(exit_code(error))
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cli.output import FINDINGS, OUT_OF_REACH, Config, Json, emit, progress, say, services, table
 from core.errors import ProviderError, SettingsError
@@ -38,7 +39,7 @@ def sync_one(s: Services, name: str) -> dict[str, Any]:
         try:
             done = s.segments.sync(name, connector, advance)
         except ProviderError as error:
-            say(f"[red]error:[/red] {error}")
+            say(f"[red]error:[/red] {escape(str(error))}")
             return {**dict.fromkeys(COLUMNS), "error": str(error)}
     counted = {column: getattr(done, column) for column in COLUMNS}
     return {**counted, "rejected": len(done.rejected), "rejected_recipients": [r.hex() for r in done.rejected[:100]]}

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from connectors.payloads import mended
 from connectors.sendgrid.settings import CAMPAIGN_ARG, NAME, RECIPIENT_ARG, SendGridSettings
 from core.errors import PayloadError, SettingsError, VerificationError
 from core.model import EPOCH, EventKind, ProviderEvent, VerifiedBody, WebhookRequest
@@ -176,19 +177,9 @@ def _items(body: bytes) -> list[object]:
 def _lenient(body: bytes) -> object:
     """The same with what strict JSON refuses: half a surrogate pair in one user agent must not cost a withdrawal."""
     try:
-        return _mended(json.loads(body.decode("utf-8", "replace")))
+        return mended(json.loads(body.decode("utf-8", "replace")))
     except ValueError:
         raise PayloadError("sendgrid: the callback's body is not JSON") from None
-
-
-def _mended(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, list):
-        return [_mended(each) for each in value]
-    if isinstance(value, dict):
-        return {_mended(key): _mended(each) for key, each in value.items()}
-    return value
 
 
 def _event(item: object, undated: datetime) -> ProviderEvent:

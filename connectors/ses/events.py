@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from connectors.payloads import mended
 from connectors.ses.settings import CAMPAIGN_TAG, NAME, RECIPIENT_TAG
 from connectors.ses.sns import NOTIFICATION, SUBSCRIPTION_CONFIRMATION, Envelope
 from core.model import EPOCH, EventKind, ProviderEvent
@@ -205,19 +206,9 @@ def _decoded(message: str) -> _Json:
 def _lenient(message: str) -> _Json:
     """The same with what strict JSON refuses: half a surrogate pair in one user agent must not cost a withdrawal."""
     try:
-        return _mapping(_mended(json.loads(message)))
+        return _mapping(mended(json.loads(message)))
     except (ValueError, RecursionError):
         return {}
-
-
-def _mended(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, list):
-        return [_mended(each) for each in value]
-    if isinstance(value, dict):
-        return {_mended(key): _mended(each) for key, each in value.items()}
-    return value
 
 
 def _section(event: _Json, native: str) -> _Json:

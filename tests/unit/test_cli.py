@@ -146,3 +146,11 @@ def test_settings_may_stand_elsewhere(pixelproof: Run, monkeypatch: pytest.Monke
     monkeypatch.setenv("PIXELPROOF_CONFIG", "team/pixelproof.toml")
     assert pixelproof("ledger", "verify")[0] == 0
     assert Path("team/data/ledger.sqlite3").exists()
+
+
+def test_names_in_brackets_are_shown(pixelproof: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """The section of the settings that an error names reaches the person at the terminal: brackets are no markup."""
+    pixelproof("init")
+    with pytest.raises(SystemExit):
+        run(["sync", "--provider", "sendgrid"])
+    assert "[providers.sendgrid]" in capsys.readouterr().err

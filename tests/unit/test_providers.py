@@ -16,7 +16,7 @@ from core.errors import SettingsError
 from core.ports import Provider
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-COMMON = {"retry", "simulators"}
+COMMON = {"payloads", "retry", "simulators"}
 
 
 def modules() -> list[str]:

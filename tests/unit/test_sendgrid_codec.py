@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -26,6 +24,7 @@ from connectors.sendgrid.settings import SendGridSettings
 from core.errors import PayloadError, PixelproofError, SettingsError, VerificationError
 from core.model import EPOCH, EventKind, ProviderEvent, VerifiedBody, WebhookRequest
 from core.ports import ProviderContext
+from tests.vectors import make_sendgrid
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 CASES: list[dict[str, Any]] = json.loads((VECTORS / "sendgrid.json").read_text())
@@ -64,16 +63,6 @@ def shown(event: ProviderEvent) -> dict[str, Any]:
     }
 
 
-def made() -> ModuleType:
-    """The generator of the vectors."""
-    spec = importlib.util.spec_from_file_location("make_sendgrid", VECTORS / "make_sendgrid.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_each_vector_reads_as_expected(case: dict[str, Any]) -> None:
     """A callback gives exactly the events, or the one error, that its vector names."""
@@ -86,7 +75,7 @@ def test_each_vector_reads_as_expected(case: dict[str, Any]) -> None:
 
 def test_the_vectors_are_what_their_generator_makes() -> None:
     """Nobody edits a vector by hand: the committed file is the generator's output."""
-    assert (VECTORS / "sendgrid.json").read_text() == made().text()
+    assert (VECTORS / "sendgrid.json").read_text() == make_sendgrid.text()
 
 
 def test_each_mapped_type_has_a_vector() -> None:

@@ -23,14 +23,20 @@ def verify(config: Config = None, as_json: Json = False) -> None:
     """Check every entry, its order and its hash, the chains, the states made of them, and the seal."""
     with services(config) as s:
         found = verify_store(s.store)
-    result = {"entries": found.entries, "recipients": found.recipients, "ok": found.ok, "problems": found.problems}
+    result = {
+        "entries": found.entries,
+        "recipients": found.recipients,
+        "campaigns": found.campaigns,
+        "ok": found.ok,
+        "problems": found.problems,
+    }
     emit(result, as_json=as_json, show=lambda console: _show(console, found))
     if not found.ok:
         raise typer.Exit(FINDINGS)
 
 
 def _show(console: Console, found: Verification) -> None:
-    console.print(f"{found.entries} entries of {found.recipients} recipients checked")
+    console.print(f"{found.entries} entries of {found.recipients} recipients and {found.campaigns} campaigns checked")
     for problem in found.problems:
         console.print(f"[red]✗[/red] {escape(problem)}", highlight=False)
     if found.ok:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import typer
 from rich.markup import escape
 
-from cli import campaigns, consents, ledger, serve, setup, sync
+from cli import campaigns, consents, doctor, erase, ledger, serve, setup, sync, webhooks
+from cli.check_mail import check_mail
 from cli.demo.command import demo
 from cli.output import FINDINGS, OUT_OF_REACH, WRONG_USE, say
 from core.errors import InputError, PixelproofError, PlanError, SettingsError, TokenError
@@ -26,8 +27,13 @@ app.command()(demo)
 app.command(name="import")(consents.import_)
 app.command()(consents.status)
 app.command()(sync.sync)
+app.command()(sync.poll)
+app.command()(doctor.doctor)
+app.command()(erase.erase)
 app.command()(serve.serve)
+app.command()(check_mail)
 app.add_typer(campaigns.app, name="campaigns")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(ledger.app, name="ledger")
 
 

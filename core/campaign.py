@@ -23,6 +23,8 @@ def check(campaign: Campaign, policy: Policy) -> None:
     """
     purposes = [policy.purpose(name) for name in campaign.purposes]
     where = f"campaign {campaign.id}"
+    if campaign.asks and (purposes or campaign.aggregate or campaign.mechanism is not Mechanism.NONE):
+        raise PlanError(f"{where}: asks: a mail that asks for consent carries no pixel: set mechanism = 'none' (§4.2)")
     if not purposes and not campaign.aggregate and campaign.mechanism is not Mechanism.NONE:
         raise PlanError(f"{where}: purposes: say what its opens are for, or set mechanism = 'none'")
     for purpose in purposes:

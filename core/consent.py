@@ -112,6 +112,19 @@ def given(standings: Standings, purposes: Iterable[PurposeId], now: datetime, po
     return tuple(p for p in purposes if state_of(standings, p, now, policy) is State.GIVEN)
 
 
+def may_be_asked(standings: Standings, purposes: Iterable[PurposeId], now: datetime, policy: Policy) -> bool:
+    """Whether the recipient may be asked now.
+
+    There is a purpose that they have not decided on, and they were neither asked nor decided anything within
+    ``ask_again_after_days`` (§4.2: a choice is kept, and left alone for a while).
+    """
+    stands = [standings.get(purpose, UNKNOWN) for purpose in purposes]
+    if all(standing.decision for standing in stands):
+        return False
+    last = max((mark.at for s in stands for mark in (s.decision, s.request) if mark), default=None)
+    return last is None or last + timedelta(days=policy.ask_again_after_days) <= now
+
+
 def basis_of(state: State) -> Basis:
     """The legal basis that a state gives for an individual pixel under a policy that knows consent alone."""
     return Basis.CONSENT if state is State.GIVEN else Basis.NONE

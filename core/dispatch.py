@@ -1,42 +1,70 @@
-"""From a declared campaign to sent mail: plan (changes nothing), apply (all stands ready, nothing sent), send."""
+"""From a declared campaign to what stands ready at the ESP: plan (changes nothing), then apply (sends nothing).
+
+Applying freezes who gets which pixel in a snapshot, which is what ``core.release`` sends.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from core import snapshots
 from core.campaign import check, decide
+from core.consent import Standings, may_be_asked
 from core.errors import PlanError
+from core.ledger import Ledger
 from core.links import Links
 from core.model import (
+    Addressee,
     Campaign,
     Contact,
+    Halves,
     Mechanism,
     PixelDecision,
     PixelMode,
     Plan,
+    PurposeId,
     RecipientId,
-    ReleaseReport,
-    Split,
 )
 from core.policy import Policy
-from core.ports import AddressBook, CampaignRecord, Clock, Connector, LedgerStore, Records
+from core.ports import Clock, Connector
+from core.records import AddressBook, CampaignRecord, Choice, Mailings
 from core.segments import PAGE, BookRow, pages
 
-_Decided = tuple[Contact, PixelDecision]
+TRACKED, UNTRACKED = "tracked", "untracked"
+"""What the names of a release's parts begin with; the tracked ones leave first."""
+
+_Decided = tuple[RecipientId, PixelDecision]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A plan with what was decided for each recipient.
+@dataclass(slots=True)
+class Outlook:
+    """What was decided for a campaign's recipients, counted.
 
-    ``reasons`` counts the recipients by the reason for their pixel, in words.
+    ``reasons`` counts the recipients by pixel and the reason for it, in words.
     """
 
-    plan: Plan
-    modes: tuple[tuple[RecipientId, PixelMode], ...]
-    reasons: Counter[tuple[PixelMode, str]]
+    reasons: Counter[tuple[PixelMode, str]] = field(default_factory=Counter)
+    tracked: int = 0
+    individual: int = 0
+    aggregate: int = 0
+
+    def add(self, campaign: Campaign, decision: PixelDecision) -> str:
+        """Count one recipient; answers the half that they are in."""
+        self.reasons[decision.mode, decision.reason] += 1
+        self.individual += decision.mode is PixelMode.INDIVIDUAL
+        self.aggregate += decision.mode is PixelMode.AGGREGATE
+        by_esp = campaign.mechanism is Mechanism.PROVIDER and decision.mode is PixelMode.INDIVIDUAL
+        self.tracked += by_esp
+        return TRACKED if by_esp else UNTRACKED
+
+    @property
+    def halves(self) -> Halves:
+        """What the ESP is told."""
+        everybody = self.reasons.total()
+        return Halves(self.tracked, everybody - self.tracked, self.individual, self.aggregate)
 
     def count(self, mode: PixelMode) -> int:
         """How many recipients get that pixel."""
@@ -44,14 +72,29 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Dispatch:
-    """Plans and sends campaigns by the ledger."""
+class Prepared:
+    """A plan with what it rests on."""
 
-    store: LedgerStore
+    plan: Plan
+    outlook: Outlook
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Plans campaigns by the ledger and applies them.
+
+    Attributes:
+        purposes: The purposes that the team uses.
+        snapshots: The folder of the snapshots' files.
+    """
+
+    ledger: Ledger
     book: AddressBook
-    records: Records
+    mailings: Mailings
     policy: Policy
+    purposes: tuple[PurposeId, ...]
     links: Links
+    snapshots: Path
     now: Clock
 
     def plan(self, campaign: Campaign, connector: Connector, audience: Sequence[RecipientId] | None = None) -> Prepared:
@@ -62,81 +105,82 @@ class Dispatch:
         Raises:
             PlanError: the campaign cannot lawfully be sent as declared, or has nobody to go to.
         """
+        outlook = Outlook()
         check(campaign, self.policy)
-        tracked: list[Contact] = []
-        untracked: list[Contact] = []
-        modes: list[tuple[RecipientId, PixelMode]] = []
-        reasons: Counter[tuple[PixelMode, str]] = Counter()
-        for contact, decision in self._decide(campaign, audience):
-            by_esp = campaign.mechanism is Mechanism.PROVIDER and decision.mode is PixelMode.INDIVIDUAL
-            (tracked if by_esp else untracked).append(contact)
-            modes.append((contact.recipient, decision.mode))
-            reasons[decision.mode, decision.reason] += 1
-        if not modes:
-            raise PlanError(f"campaign {campaign.id}: nobody to send it to: import addresses first")
-        plan = connector.plan(campaign, Split(tuple(tracked), tuple(untracked)))
-        return Prepared(plan, tuple(modes), reasons)
+        for page in self._decided(campaign, audience):
+            for _, decision in page:
+                outlook.add(campaign, decision)
+        return Prepared(self._asked(campaign, connector, outlook), outlook)
 
-    def apply(self, prepared: Prepared, connector: Connector) -> CampaignRecord:
-        """Set everything up at the ESP, read it back, and keep the snapshot of who gets which pixel. Sends nothing."""
-        plan = prepared.plan
-        if (earlier := self.records.campaign(plan.campaign.id)) and earlier.sent:
-            raise PlanError(f"campaign {plan.campaign.id} was sent already; give a new mailing a new id")
-        if self.records.started(plan.campaign.id):
-            raise PlanError(f"campaign {plan.campaign.id}: a part of it left already; what was applied must not change")
-        applied = connector.apply(plan)
-        record = CampaignRecord(plan.campaign, applied, len(plan.split.tracked), len(plan.split.untracked))
-        self.records.save_campaign(record, prepared.modes)
-        return record
-
-    def send(
+    def apply(
         self, campaign: Campaign, connector: Connector, audience: Sequence[RecipientId] | None = None
-    ) -> ReleaseReport:
-        """Release an applied campaign; a run that was interrupted goes on where it stopped, sending nothing twice.
+    ) -> tuple[CampaignRecord, Prepared]:
+        """Freeze who gets which pixel, set everything up at the ESP and read it back. Sends nothing.
+
+        The digest of the snapshot goes into the ledger. Interrupted, it may be run again: what was applied before
+        stays in force until this one is.
 
         Raises:
-            PlanError: it was not applied, was changed since, or somebody withdrew since: apply it again.
-            AmbiguousOutcome: an earlier run was cut off and nobody can tell whether a part of it left.
+            PlanError: as ``plan``, or the campaign was sent, or a part of it left.
+            ProviderError: what stands at the ESP is not what was planned, or it is out of reach.
         """
-        record = self.records.campaign(campaign.id)
-        if record is None or record.campaign != campaign:
-            raise PlanError(f"campaign {campaign.id}: not applied as it is declared now; run `campaigns apply` first")
-        prepared = self.plan(campaign, connector, audience)
-        if not self._still_lawful(prepared, record):
-            raise PlanError(
-                f"campaign {campaign.id}: its audience or their choices changed since it was applied;"
-                " run `campaigns apply` again"
-            )
-        report = connector.release(prepared.plan, record.applied, self.records.journal(campaign.id))
-        self.records.mark_sent(campaign.id)
-        return report
+        check(campaign, self.policy)
+        if (earlier := self.mailings.campaign(campaign.id)) and earlier.sent:
+            raise PlanError(f"campaign {campaign.id} was sent already; give a new mailing a new id")
+        if self.mailings.started(campaign.id):
+            raise PlanError(f"campaign {campaign.id}: a part of it left already; `campaigns send` goes on with it")
+        edition, outlook = self._freeze(campaign, connector.part_size(campaign), audience)
+        plan = self._asked(campaign, connector, outlook)
+        applied = connector.apply(plan, lambda: self._addressees(campaign, edition))
+        digest = snapshots.write(self.snapshots, campaign.id, self.mailings.choices(edition))
+        record = CampaignRecord(campaign, applied, plan.halves, edition, digest)
+        self.ledger.record_campaign(record, "applied", digest)
+        self.mailings.save_campaign(record)
+        if earlier and earlier.snapshot != digest:
+            snapshots.path_of(self.snapshots, campaign.id, earlier.snapshot).unlink(missing_ok=True)
+        return record, Prepared(plan, outlook)
 
-    def _still_lawful(self, prepared: Prepared, record: CampaignRecord) -> bool:
-        """Whether the recipients are those of the snapshot, and each still gets exactly the pixel that is in it."""
-        if len(prepared.modes) != record.tracked + record.untracked:
-            return False
-        for start in range(0, len(prepared.modes), PAGE):
-            chunk = dict(prepared.modes[start : start + PAGE])
-            if self.records.modes(prepared.plan.campaign.id, [*chunk]) != chunk:
-                return False
-        return True
+    def _asked(self, campaign: Campaign, connector: Connector, outlook: Outlook) -> Plan:
+        if not outlook.reasons:
+            whom = "nobody may be asked now" if campaign.asks else "nobody to send it to: import addresses first"
+            raise PlanError(f"campaign {campaign.id}: {whom}")
+        return connector.plan(campaign, outlook.halves)
 
-    def _decide(self, campaign: Campaign, audience: Sequence[RecipientId] | None) -> Iterator[_Decided]:
+    def _freeze(
+        self, campaign: Campaign, size: int | None, audience: Sequence[RecipientId] | None
+    ) -> tuple[int, Outlook]:
+        """Keep each recipient's pixel, and the part of the release that their mail leaves with."""
+        outlook, edition = Outlook(), self.mailings.new_edition(campaign.id)
+        filled = {TRACKED: 0, UNTRACKED: 0}
+        for page in self._decided(campaign, audience):
+            choices = []
+            for recipient, decision in page:
+                half = outlook.add(campaign, decision)
+                part = part_name(half, filled[half] // size + 1) if size else half
+                filled[half] += 1
+                choices.append(Choice(recipient, decision.mode, part, decision.basis, decision.reason))
+            self.mailings.add_choices(edition, choices)
+        return edition, outlook
+
+    def _addressees(self, campaign: Campaign, edition: int) -> Iterator[Addressee]:
+        for page in in_pages(self.mailings.choices(edition)):
+            known = self.book.get([choice.recipient for choice in page])
+            for choice in page:
+                if choice.recipient in known:
+                    contact = addressed(self.links, campaign, choice, *known[choice.recipient])
+                    yield Addressee(contact, choice.part.startswith(TRACKED))
+
+    def _decided(self, campaign: Campaign, audience: Sequence[RecipientId] | None) -> Iterator[list[_Decided]]:
         now = self.now()
         for rows in self._rows(audience):
-            heads = self.store.heads([row[0] for row in rows])
-            for recipient, address, locale in rows:
-                head = heads.get(recipient)
-                decision = decide(campaign, head.standings if head else {}, now, self.policy)
-                path = self._path_of(campaign, decision)(recipient)
-                yield self.links.contact(recipient, address, locale, pixel_path=path), decision
+            recipients = [row[0] for row in rows]
+            heads = self.ledger.store.heads(recipients)
+            stands = ((r, heads[r].standings if r in heads else {}) for r in recipients)
+            yield [(r, decide(campaign, s, now, self.policy)) for r, s in stands if self._takes(campaign, s)]
 
-    def _path_of(self, campaign: Campaign, decision: PixelDecision) -> Callable[[RecipientId], str]:
-        if campaign.mechanism is not Mechanism.HOSTED or decision.mode is PixelMode.NONE:
-            return lambda _: ""
-        if decision.mode is PixelMode.AGGREGATE:
-            return lambda _: "a"
-        return self.links.pixel_path
+    def _takes(self, campaign: Campaign, standings: Standings) -> bool:
+        """Whether the campaign goes to somebody who stands like this: a mail that asks leaves out who decided."""
+        return not campaign.asks or may_be_asked(standings, self.purposes, self.now(), self.policy)
 
     def _rows(self, audience: Sequence[RecipientId] | None) -> Iterator[list[BookRow]]:
         if audience is None:
@@ -146,3 +190,30 @@ class Dispatch:
         for start in range(0, len(wanted), PAGE):
             known = self.book.get(wanted[start : start + PAGE])
             yield [(recipient, *known[recipient]) for recipient in sorted(known)]
+
+
+def part_name(half: str, number: int) -> str:
+    """The name of a part; the order of names is the order in which the parts leave."""
+    return f"{half}-{number:06d}"
+
+
+def in_pages(choices: Iterator[Choice]) -> Iterator[list[Choice]]:
+    """Choices, page by page."""
+    page: list[Choice] = []
+    for choice in choices:
+        page.append(choice)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def addressed(links: Links, campaign: Campaign, choice: Choice, address: str, locale: str | None) -> Contact:
+    """The contact with the path of the image that the mail shows: empty where there is none, or the ESP's own."""
+    path: Callable[[RecipientId], str] = lambda _: ""  # noqa: E731 - one of three
+    if campaign.mechanism is Mechanism.HOSTED and choice.mode is PixelMode.INDIVIDUAL:
+        path = links.pixel_path
+    elif campaign.mechanism is Mechanism.HOSTED and choice.mode is PixelMode.AGGREGATE:
+        path = lambda _: "a"  # noqa: E731
+    return links.contact(choice.recipient, address, locale, pixel_path=path(choice.recipient))

@@ -2,6 +2,7 @@
 
     PixelproofError
     ├── SettingsError          a setting or a file of the user's is wrong            (exit 2)
+    │   ├── KeyMissing         no callback can be verified yet: no key of the provider's
     │   ├── PolicyError        a policy file breaks its own rules
     │   └── NoticeError        a notice is missing, incomplete or was altered
     ├── InputError             an address, an event, a row cannot be taken           (exit 2)
@@ -28,6 +29,10 @@ class PixelproofError(Exception):
 
 class SettingsError(PixelproofError):
     """A setting, or a file that the settings name, is wrong."""
+
+
+class KeyMissing(SettingsError):
+    """No key with which a provider's callbacks could be verified; installing its webhook gives one."""
 
 
 class PolicyError(SettingsError):

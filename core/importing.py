@@ -17,7 +17,8 @@ from core.errors import InputError, PixelproofError
 from core.ledger import Ledger, Recording, idempotency_key
 from core.model import Action, ConsentEvent, NoticeRef, PurposeId, RecipientId
 from core.policy import Policy
-from core.ports import AddressBook, Clock, Progress
+from core.ports import Clock, Progress
+from core.records import AddressBook
 
 COLUMNS = ("address", "locale", "purposes", "action", "occurred_at", "source", "notice", "partner", "evidence")
 ACTIONS = (Action.GIVEN, Action.REFUSED, Action.WITHDRAWN, Action.OBJECTED)

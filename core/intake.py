@@ -30,7 +30,8 @@ from core.model import (
     RecipientId,
 )
 from core.policy import Policy
-from core.ports import Batch, CampaignRecord, Head, Open, Records
+from core.ports import Batch, Head, Open
+from core.records import CampaignRecord, Mailings
 
 OWN_TOPIC = "pixelproof-"
 """Topics and groups of this name, followed by a purpose, are this product's own."""
@@ -68,7 +69,7 @@ class Intake:
     """
 
     ledger: Ledger
-    records: Records
+    mailings: Mailings
     policy: Policy
     identify: Callable[[str], RecipientId]
     on_unsubscribe: Literal["withdraw", "keep"] = "withdraw"
@@ -86,7 +87,7 @@ class Intake:
 
     def hosted_open(self, batch: Batch, campaign: CampaignId, recipient: RecipientId, now: datetime) -> bool:
         """The hosted pixel was asked for with a genuine token: record it if the consent stands, else keep nothing."""
-        record = self.records.campaign(campaign)
+        record = self.mailings.campaign(campaign)
         if record is None or record.campaign.mechanism is not Mechanism.HOSTED:
             return False
         head = batch.heads([recipient]).get(recipient)
@@ -98,7 +99,7 @@ class Intake:
 
     def aggregate_open(self, batch: Batch, campaign: CampaignId) -> bool:
         """The aggregate pixel was asked for: add one, and keep nothing else (§3.2)."""
-        record = self.records.campaign(campaign)
+        record = self.mailings.campaign(campaign)
         if record is None or not record.campaign.aggregate:
             return False
         batch.count(f"campaign:{campaign}", AGGREGATE)
@@ -203,8 +204,8 @@ class Intake:
         counts: Counter[tuple[str, str]] = Counter()
         for name in sorted({event.campaign or "" for event, _ in whom}):
             mine = [(event, recipient) for event, recipient in whom if (event.campaign or "") == name]
-            record = self.records.campaign(name)
-            modes = self.records.modes(name, {recipient for _, recipient in mine})
+            record = self.mailings.campaign(name)
+            modes = self.mailings.modes(name, {recipient for _, recipient in mine})
             for event, recipient in mine:
                 individual = modes.get(recipient) is PixelMode.INDIVIDUAL
                 serves = self._serves(record if individual else None, event, heads.get(recipient), now)

@@ -11,15 +11,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from core.addresses import RECIPIENT_BYTES
 from core.consent import absorb
 from core.errors import HeadConflict, StoreError
 from core.merkle import leaf_hash
-from core.model import EPOCH, PROTECTION, Action, ConsentEvent, NoticeRef, PurposeId, RecipientId
+from core.model import (
+    EPOCH,
+    PROTECTION,
+    Action,
+    CampaignKind,
+    ConsentEvent,
+    Mechanism,
+    NoticeRef,
+    PurposeId,
+    RecipientId,
+)
 from core.ports import Batch, Clock, Entry, Head, LedgerStore
+from core.records import CampaignRecord
 
 CONFLICT_RETRIES = 8
 KEY_BYTES = 16
@@ -49,8 +61,36 @@ class EntryBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     proof: str | None = None
 
 
+class CampaignBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What an entry about a campaign says: what it was applied or released as, and the digest of who got which pixel.
+
+    A campaign has a chain of its own; ``chain`` is its id in hex (see ``campaign_chain``). ``snapshot_sha256``: of the
+    Parquet file with one row for each recipient.
+    """
+
+    v: int
+    chain: str
+    seq: int
+    recorded_at: Instant
+    campaign: str
+    stage: Literal["applied", "released"]
+    provider: str
+    kind: CampaignKind
+    mechanism: Mechanism
+    purposes: tuple[PurposeId, ...]
+    tracked: int
+    untracked: int
+    individual: int
+    aggregate: int
+    snapshot_sha256: str
+    prev: str = ""
+
+
+B = TypeVar("B", EntryBody, CampaignBody)
+
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _DECODER = msgspec.json.Decoder(EntryBody, strict=True)
+_CAMPAIGN_DECODER = msgspec.json.Decoder(CampaignBody, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +136,24 @@ def entry(event: ConsentEvent, *, seq: int, prev: bytes, now: datetime) -> Entry
     return Entry(event.recipient, seq, raw, leaf_hash(raw))
 
 
+def campaign_chain(campaign: str) -> RecipientId:
+    """The id of a campaign's chain, among those of recipients: a digest of its name."""
+    return RecipientId(sha256(f"pixelproof campaign\n{campaign}".encode()).digest()[:RECIPIENT_BYTES])
+
+
 def parse(raw: bytes) -> EntryBody:
-    """Read an entry's body; raises StoreError when it is none."""
+    """Read what an entry of a recipient says; raises StoreError when it is none."""
+    return _read(raw, _DECODER)
+
+
+def parse_campaign(raw: bytes) -> CampaignBody:
+    """Read what an entry of a campaign says; raises StoreError when it is none."""
+    return _read(raw, _CAMPAIGN_DECODER)
+
+
+def _read(raw: bytes, decoder: msgspec.json.Decoder[B]) -> B:
     try:
-        return _DECODER.decode(raw)
+        return decoder.decode(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise StoreError("a ledger entry is not of the form that this version writes") from None
 
@@ -150,6 +204,51 @@ class Ledger:
             except HeadConflict:
                 continue
         raise StoreError("others kept appending to the same chains; try again")
+
+    def record_campaign(self, record: CampaignRecord, stage: Literal["applied", "released"], snapshot: str) -> None:
+        """Record what a campaign was applied or released as, each edition of it once.
+
+        Raises:
+            StoreError: the store is out of reach, or others kept appending first.
+        """
+        key = idempotency_key(f"campaign:{record.campaign.id}:{record.edition}:{stage}")
+        for _ in range(CONFLICT_RETRIES):
+            try:
+                with self.store.batch() as batch:
+                    if not batch.seen([key]):
+                        self._append_campaign(batch, record, stage, snapshot)
+                        batch.remember([key])
+                    return
+            except HeadConflict:
+                continue
+        raise StoreError("others kept appending to the same chain; try again")
+
+    def _append_campaign(
+        self, batch: Batch, record: CampaignRecord, stage: Literal["applied", "released"], snapshot: str
+    ) -> None:
+        campaign, halves, chain = record.campaign, record.halves, campaign_chain(record.campaign.id)
+        head = batch.heads([chain]).get(chain)
+        body = CampaignBody(
+            v=1,
+            chain=chain.hex(),
+            seq=head.seq + 1 if head else 1,
+            prev=head.hash.hex() if head else "",
+            recorded_at=self._now(),
+            campaign=campaign.id,
+            stage=stage,
+            provider=campaign.provider,
+            kind=campaign.kind,
+            mechanism=campaign.mechanism,
+            purposes=campaign.purposes,
+            tracked=halves.tracked,
+            untracked=halves.untracked,
+            individual=halves.individual,
+            aggregate=halves.aggregate,
+            snapshot_sha256=snapshot,
+        )
+        raw = _ENCODER.encode(body)
+        new = Entry(chain, body.seq, raw, leaf_hash(raw))
+        batch.append(chain, [new], expected=head, head=Head(new.seq, new.hash, {}))
 
     def record_in(self, batch: Batch, recordings: Iterable[Recording]) -> int:
         """The same as part of a batch that the caller ends; raises HeadConflict when somebody was first."""

@@ -5,7 +5,7 @@ Names follow the field (W3C DPV, ISO/IEC TS 27560): recipient, purpose, notice, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +19,9 @@ PurposeId = NewType("PurposeId", str)
 
 CampaignId = NewType("CampaignId", str)
 """A campaign's name: 1 to 64 of ``a-z 0-9 _ -``."""
+
+TO_ASK = PurposeId("to-ask")
+"""Not a purpose, but kept at the ESPs like one: the segment of those who may be asked now (§4.2)."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -172,26 +175,38 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class ContactChange:
-    """One contact's purposes at an ESP: what the ledger wants against what was last confirmed there."""
+    """One contact's segments at an ESP: what the ledger wants against what was last confirmed there.
+
+    ``doubtful``: an earlier attempt left and its outcome is not known, so the ESP may hold ``desired`` already.
+    """
 
     contact: Contact
     desired: frozenset[PurposeId]
     confirmed: frozenset[PurposeId]
+    doubtful: bool = False
 
     @property
     def added(self) -> frozenset[PurposeId]:
-        """The purposes to add at the ESP."""
+        """The segments to add it to at the ESP."""
         return self.desired - self.confirmed
 
     @property
     def removed(self) -> frozenset[PurposeId]:
-        """The purposes to take away at the ESP."""
+        """The segments to take it out of at the ESP."""
         return self.confirmed - self.desired
+
+    @property
+    def withdrawing(self) -> bool:
+        """Whether it stops some tracking, and so goes before everything else."""
+        return bool(self.removed - {TO_ASK})
 
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What an ESP took of a set of changes. ``rejected``: recipients that it did not take, to be reported."""
+    """What an ESP took of some changes. ``rejected``: recipients that it did not take, to be reported.
+
+    ``api_calls``: HTTP requests since the report before.
+    """
 
     confirmed: frozenset[RecipientId]
     rejected: frozenset[RecipientId]
@@ -211,7 +226,8 @@ class Campaign:
     """One mailing and what its opens are meant to serve.
 
     ``content`` holds what the ESP needs to build the mail (template id, subject, sender …); its keys are the
-    provider's own and are checked by the connector.
+    provider's own and are checked by the connector. ``asks``: the mail asks for consent, so it carries no pixel and
+    whoever gets it counts as asked (§4.2).
     """
 
     id: CampaignId
@@ -220,6 +236,7 @@ class Campaign:
     purposes: tuple[PurposeId, ...]
     mechanism: Mechanism
     aggregate: bool = False
+    asks: bool = False
     content: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -237,23 +254,53 @@ class PixelDecision:
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """A campaign's recipients by what the ESP is told: its own pixel (``tracked``) or none (``untracked``).
+class Halves:
+    """How many recipients of a campaign the ESP is told to track with its own pixel, and how many not.
 
-    With the hosted mechanism the ESP's pixel is off for everybody, so all are ``untracked`` and the pixel path of
-    each contact says which image the mail carries.
+    With the hosted mechanism the ESP's pixel is off for everybody, so all are ``untracked``, and the pixel path of
+    each contact says which image the mail carries: ``individual`` (``o/…``) or ``aggregate`` (``a``).
     """
 
-    tracked: tuple[Contact, ...]
-    untracked: tuple[Contact, ...]
+    tracked: int = 0
+    untracked: int = 0
+    individual: int = 0
+    aggregate: int = 0
+
+    @property
+    def recipients(self) -> int:
+        """All of them."""
+        return self.tracked + self.untracked
+
+
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """One recipient of a campaign. ``tracked``: in the half that the ESP is told to track."""
+
+    contact: Contact
+    tracked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What leaves in one request, or one half of a campaign where the ESP sends a half as a whole.
+
+    ``name`` is the same in every run and stands for the same people: those who may not be tracked any more since the
+    campaign was applied have been put into a later, untracked part. ``contacts`` is called when they are needed, for
+    a half may have millions.
+    """
+
+    name: str
+    tracked: bool
+    size: int
+    contacts: Callable[[], Iterator[Contact]] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How an ESP would send both parts of a campaign: steps and limits, in words for the person who approves it."""
+    """How an ESP would send both halves of a campaign: steps and limits, in words for the person who approves it."""
 
     campaign: Campaign
-    split: Split
+    halves: Halves
     steps: tuple[str, ...]
     limits: tuple[str, ...] = ()
 
@@ -270,11 +317,12 @@ class AppliedPlan:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseReport:
-    """What an ESP took for delivery."""
+    """What an ESP took for delivery. ``refused``: recipients that it does not take at all, and who get no mail."""
 
     accepted_tracked: int
     accepted_untracked: int
     api_calls: int
+    refused: frozenset[RecipientId] = frozenset()
 
 
 class EventKind(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from itertools import islice
 from typing import cast
 
@@ -14,6 +14,8 @@ from core.model import ProviderEvent
 from core.ports import Clock, Connector, LedgerStore, PollsOpens
 
 BATCH = 1_000
+OVERLAP = timedelta(hours=6)
+"""An ESP may come to know of an open later than it happened: so much is fetched again, and recognised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +26,24 @@ class Polling:
     store: LedgerStore
     now: Clock
 
-    def poll(self, connector: Connector, campaign: str, since: datetime | None = None) -> Taken:
-        """Fetch a campaign's opens since then and take them in; what was fetched before has no effect.
+    def poll(self, connector: Connector, campaign: str) -> Taken:
+        """Fetch a campaign's opens since the last time and take them in; what was fetched before has no effect.
 
         Raises:
             PlanError: the campaign was not applied.
-            ProviderError: the ESP is out of reach.
+            ProviderError: the ESP is out of reach; what was fetched until then stays, and the next run fetches again.
         """
-        record = self.intake.records.campaign(campaign)
+        mailings, begun = self.intake.mailings, self.now()
+        record = mailings.campaign(campaign)
         if record is None:
             raise PlanError(f"campaign {campaign}: not applied here")
-        total = Taken()
+        last, total = mailings.poll_cursor(campaign), Taken()
+        since = last - OVERLAP if last else None
         for events in _batches(cast("PollsOpens", connector).poll_opens(record.applied, since)):
             with self.store.batch() as batch:
                 taken = self.intake.apply(batch, events, self.now())
             total.counts.update(taken.counts)
+        mailings.save_poll_cursor(campaign, begun)
         return total
 
 

@@ -9,24 +9,28 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from core.account import Erasure, Finding, Installed, Webhook
 from core.consent import Standings
 from core.merkle import Frontier
 from core.model import (
+    Addressee,
     AppliedPlan,
     Campaign,
+    Contact,
     ContactChange,
+    Halves,
     Member,
-    PixelMode,
+    Part,
     Plan,
     ProviderEvent,
     PurposeId,
     RecipientId,
     ReleaseReport,
-    Split,
     SyncReport,
     VerifiedBody,
     WebhookRequest,
 )
+from core.tally import Tally
 
 Clock = Callable[[], datetime]
 """Answers the current time in aware UTC. Injected, so that tests and the demo can set it."""
@@ -40,6 +44,7 @@ class Capability(StrEnum):
 
     OPEN_CALLBACKS = "open_callbacks"
     POLL_OPENS = "poll_opens"
+    INSTALL_WEBHOOKS = "install_webhooks"
     CONFIRM_SUBSCRIPTION = "confirm_subscription"
     FETCHES_CERTIFICATES = "fetches_certificates"
     """Verifying a callback may fetch a certificate over HTTP: run it where blocking does no harm."""
@@ -127,6 +132,14 @@ class LedgerStore(Protocol):
         """Every entry with its position, from 1, in the order in which they were written."""
         ...
 
+    def size(self) -> int:
+        """How many entries there are: the position of the newest."""
+        ...
+
+    def touched(self, after: int, until: int) -> Iterator[RecipientId]:
+        """Whose chains grew behind position ``after``, up to ``until``, in the order of recipients."""
+        ...
+
     def chains(self) -> Iterator[Entry]:
         """Every entry, chain by chain in the order of recipients, each from its beginning."""
         ...
@@ -148,27 +161,81 @@ class Connector(Protocol):
     """Outbound calls to one ESP, through its official SDK. Synchronous; every method may raise ProviderError.
 
     All calls are idempotent: repeating one after a crash does no harm. ``api_calls`` in the reports counts real
-    HTTP requests, retries included.
+    HTTP requests, retries included. An instance may be used by several threads.
     """
 
-    def sync(self, changes: Sequence[ContactChange]) -> SyncReport:
-        """Make the ESP's consent segments match ``desired`` for these contacts, and confirm what it took."""
+    def sync(self, changes: Iterable[ContactChange]) -> Iterator[SyncReport]:
+        """Make the ESP's segments match ``desired`` for these contacts, in as few calls as it allows.
+
+        Reads ``changes`` as it goes, and reports each part once the ESP has been seen to hold it (or not to take it):
+        every recipient stands in exactly one report. Whoever stops reading leaves the rest unsent.
+        """
+        ...
+
+    def minimum_calls(self, tally: Tally) -> int:
+        """The fewest calls that write such changes, without those that read back."""
+        ...
+
+    @property
+    def calls(self) -> int:
+        """HTTP requests so far, retries included."""
         ...
 
     def read_back(self) -> Iterator[Member]:
-        """Every member of the consent segments, as the ESP really has them."""
+        """Every member of the segments, as the ESP really has them."""
         ...
 
-    def plan(self, campaign: Campaign, split: Split) -> Plan:
-        """How this ESP would send both parts; raises PlanError for what it cannot do lawfully. Changes nothing."""
+    def part_size(self, campaign: Campaign) -> int | None:
+        """How many recipients go into one part of a release; None where the ESP sends each half as a whole."""
         ...
 
-    def apply(self, plan: Plan) -> AppliedPlan:
+    def plan(self, campaign: Campaign, halves: Halves) -> Plan:
+        """How this ESP would send both halves; raises PlanError for what it cannot do lawfully. Changes nothing."""
+        ...
+
+    def apply(self, plan: Plan, addressees: Callable[[], Iterator[Addressee]]) -> AppliedPlan:
         """Set everything up at the ESP, read it back, and raise ProviderError when it differs. Sends nothing."""
         ...
 
-    def release(self, plan: Plan, applied: AppliedPlan, journal: SendJournal) -> ReleaseReport:
-        """Send both parts. Parts that the journal has as done are skipped; ambiguous ones raise."""
+    def release(
+        self, campaign: Campaign, applied: AppliedPlan, parts: Iterable[Part], journal: SendJournal
+    ) -> ReleaseReport:
+        """Send the parts one after the other, in this order. What the journal has as done is skipped.
+
+        An ambiguous part is looked up at the ESP where that is possible, else it raises AmbiguousOutcome.
+        """
+        ...
+
+    def inspect(self, webhook_url: str, topics: Collection[str]) -> Iterator[Finding]:
+        """Every setting at the ESP that would track somebody or lose a withdrawal.
+
+        ``webhook_url``: where callbacks shall arrive. ``topics``: the ESP's groups, topics or interests that the
+        settings map to purposes. What cannot be read is a finding too, not an exception.
+        """
+        ...
+
+    def erase(self, contacts: Sequence[Contact]) -> Erasure:
+        """Have the ESP erase people for good, and wait until it has. Never the way to carry out a withdrawal."""
+        ...
+
+
+class InstallsWebhooks(Protocol):
+    """A connector of an ESP whose webhooks can be set up by calls."""
+
+    def webhooks(self) -> Sequence[Webhook]:
+        """Those that exist there."""
+        ...
+
+    def install_webhook(self, url: str) -> Installed:
+        """Make a signed webhook that posts to ``url`` what this product needs; one that is there is put right."""
+        ...
+
+    def rotate_webhook(self, url: str) -> Installed:
+        """Make a second one with a new key beside the first, so that both keys are valid until the old one goes."""
+        ...
+
+    def remove_webhook(self, url: str) -> bool:
+        """Remove it; False when there was none of that URL."""
         ...
 
 
@@ -223,7 +290,8 @@ class WebhookCodec(Protocol):
 class ProviderContext:
     """What the assembly hands to a provider's factories.
 
-    ``secrets``: environment variables (and .env). ``purposes``: the purposes that the team uses. ``now``: the clock.
+    ``secrets``: environment variables (and .env). ``purposes``: those for which the team keeps segments, ``TO_ASK``
+    among them. ``now``: the clock.
     """
 
     secrets: Mapping[str, str]
@@ -244,90 +312,3 @@ class Provider:
     settings: type[Any]
     connector: Callable[[Any, ProviderContext], Connector]
     codec: Callable[[Any, ProviderContext], WebhookCodec]
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmed:
-    """What an ESP was last seen to hold about a recipient: its purposes, and a digest of the carried fields."""
-
-    purposes: frozenset[PurposeId] = frozenset()
-    carried: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class CampaignRecord:
-    """A campaign that was applied: what stands ready at the ESP and how many recipients each half has."""
-
-    campaign: Campaign
-    applied: AppliedPlan
-    tracked: int
-    untracked: int
-    sent: bool = False
-
-
-class Records(Protocol):
-    """The working records beside the ledger: what ESPs hold, campaigns, send journals, texts of notices."""
-
-    def put_notice(self, sha256: str, text: str) -> None:
-        """Keep the exact text that people were shown, by its hash."""
-        ...
-
-    def notice(self, sha256: str) -> str | None:
-        """The text with that hash."""
-        ...
-
-    def confirmed(self, provider: str, recipients: Collection[RecipientId]) -> Mapping[RecipientId, Confirmed]:
-        """What was last confirmed at an ESP."""
-        ...
-
-    def confirm(self, provider: str, rows: Mapping[RecipientId, Confirmed]) -> None:
-        """Note what an ESP confirmed."""
-        ...
-
-    def save_campaign(self, record: CampaignRecord, modes: Iterable[tuple[RecipientId, PixelMode]]) -> None:
-        """Keep an applied campaign with its snapshot, in place of an earlier one that was not sent."""
-        ...
-
-    def campaign(self, campaign: str) -> CampaignRecord | None:
-        """An applied campaign."""
-        ...
-
-    def started(self, campaign: str) -> bool:
-        """Whether a part of it left, or may have: from then on what was applied must not change."""
-        ...
-
-    def mark_sent(self, campaign: str) -> None:
-        """Note that both halves left."""
-        ...
-
-    def modes(self, campaign: str, recipients: Collection[RecipientId]) -> Mapping[RecipientId, PixelMode]:
-        """Which pixel those recipients got, from the snapshot."""
-        ...
-
-    def journal(self, campaign: str) -> SendJournal:
-        """The campaign's send journal."""
-        ...
-
-
-class AddressBook(Protocol):
-    """Addresses, apart from the ledger, so that they can be erased without harming any proof."""
-
-    def put(self, contacts: Iterable[tuple[RecipientId, str, str | None]]) -> int:
-        """Store (recipient, normalised address, locale); answers how many were new."""
-        ...
-
-    def get(self, recipients: Collection[RecipientId]) -> Mapping[RecipientId, tuple[str, str | None]]:
-        """The address and locale of those that are known."""
-        ...
-
-    def scan(self, after: RecipientId | None = None, limit: int = 10_000) -> list[tuple[RecipientId, str, str | None]]:
-        """A page in the order of recipients, beginning behind ``after``."""
-        ...
-
-    def count(self) -> int:
-        """How many addresses are held."""
-        ...
-
-    def erase(self, recipient: RecipientId) -> bool:
-        """Forget an address; False when it was not known."""
-        ...

@@ -86,7 +86,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class CampaignFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A campaign as a team declares it. ``audience``: a CSV file of addresses; empty for the whole address book."""
+    """A campaign as a team declares it.
+
+    ``audience``: a CSV file of addresses; empty for the whole address book. ``asks``: the mail asks for consent; it
+    goes to those alone who may be asked now.
+    """
 
     id: str
     provider: str
@@ -94,6 +98,7 @@ class CampaignFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     mechanism: Mechanism = Mechanism.PROVIDER
     purposes: tuple[PurposeId, ...] = ()
     aggregate: bool = False
+    asks: bool = False
     audience: str = ""
     content: dict[str, str] = {}
 
@@ -106,6 +111,7 @@ class CampaignFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             purposes=self.purposes,
             mechanism=self.mechanism,
             aggregate=self.aggregate,
+            asks=self.asks,
             content=self.content,
         )
 

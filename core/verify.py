@@ -11,7 +11,7 @@ from itertools import groupby
 
 from core.consent import Standing, absorb
 from core.errors import StoreError
-from core.ledger import event_of, parse
+from core.ledger import CampaignBody, EntryBody, event_of, parse, parse_campaign
 from core.merkle import Frontier, leaf_hash
 from core.model import PurposeId, RecipientId
 from core.ports import Entry, Head, LedgerStore
@@ -26,6 +26,7 @@ class Verification:
 
     entries: int = 0
     recipients: int = 0
+    campaigns: int = 0
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -70,7 +71,6 @@ def _check_chains(store: LedgerStore, found: Verification) -> None:
     heads = store.all_heads()
     expected = next(heads, None)
     for recipient, chain in groupby(store.chains(), key=lambda entry: entry.recipient):
-        found.recipients += 1
         while expected is not None and expected[0] < recipient:
             found.note(f"recipient {expected[0].hex()}: its entries were removed")
             expected = next(heads, None)
@@ -85,23 +85,37 @@ def _check_chains(store: LedgerStore, found: Verification) -> None:
 def _check_chain(recipient: RecipientId, chain: Iterator[Entry], head: Head | None, found: Verification) -> None:
     name, seq, prev = recipient.hex(), 0, b""
     standings: dict[PurposeId, Standing] = {}
+    body: EntryBody | CampaignBody | None = None
     for entry in chain:
         seq += 1
         try:
-            body = parse(entry.body)
-            standings = absorb(standings, event_of(body))
+            body = _parsed(entry)
+            if isinstance(body, EntryBody):
+                standings = absorb(standings, event_of(body))
         except StoreError as error:
             found.note(f"recipient {name}, entry {entry.seq}: {error}")
             prev = entry.hash
             continue
-        if (entry.seq, body.seq, body.recipient) != (seq, seq, name):
+        whose = body.recipient if isinstance(body, EntryBody) else body.chain
+        if (entry.seq, body.seq, whose) != (seq, seq, name):
             found.note(f"recipient {name}: entry {seq} is missing, or is not in its place")
         if body.prev != prev.hex():
             found.note(f"recipient {name}, entry {entry.seq}: does not follow from the entry before")
         prev = entry.hash
+    if isinstance(body, CampaignBody):
+        found.campaigns += 1
+    else:
+        found.recipients += 1
     if head is None:
         found.note(f"recipient {name}: has entries but no head: they were added from outside")
     elif (head.seq, head.hash) != (seq, prev):
         found.note(f"recipient {name}: its head does not belong to its last entry: entries were removed or added")
     elif head.standings != standings:
         found.note(f"recipient {name}: the stored state is not what its entries amount to")
+
+
+def _parsed(entry: Entry) -> EntryBody | CampaignBody:
+    try:
+        return parse(entry.body)
+    except StoreError:
+        return parse_campaign(entry.body)

@@ -7,7 +7,6 @@ import httpx
 from core.ledger import Recording
 from core.model import (
     Action,
-    AppliedPlan,
     Campaign,
     CampaignId,
     CampaignKind,
@@ -17,7 +16,7 @@ from core.model import (
     PurposeId,
     RecipientId,
 )
-from core.ports import CampaignRecord
+from tests.mailings_in_store import applied
 from webhooks.assembly import Services
 
 ADDRESS = "ada@example.com"
@@ -57,8 +56,7 @@ class Team:
             mechanism=mechanism,
             aggregate=aggregate,
         )
-        record = CampaignRecord(campaign, AppliedPlan(campaign.id, "sendgrid", {}, 0), 0, 1)
-        self.services.records.save_campaign(record, [(self.recipient(), PixelMode.INDIVIDUAL)])
+        applied(self.services, campaign, {self.recipient(): PixelMode.INDIVIDUAL})
 
     def state(self, purpose: str, address: str = ADDRESS) -> str:
         """Where somebody stands."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
 import structlog
@@ -13,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from core.errors import StoreError
-from core.model import RecipientId
-from core.ports import ConfirmsSubscription
+from core.errors import KeyMissing, StoreError, VerificationError
+from core.model import ProviderEvent, RecipientId, VerifiedBody, WebhookRequest
+from core.ports import ConfirmsSubscription, WebhookCodec
 from core.stores.group_commit import GroupCommit
 from webhooks.assembly import Services
 from webhooks.callbacks import Callbacks
@@ -37,7 +39,7 @@ def create_app(services: Services) -> Starlette:
     Raises:
         SettingsError: a setting or a key is missing or wrong: better at the start than at the first callback.
     """
-    codecs = {name: services.codec(name) for name in services.configured}
+    codecs = {name: _codec(services, name) for name in services.configured}
     pages = Pages(page_settings(services))
     writer = GroupCommit(services.store)
     propagation = Propagation(services.configured, _pusher(services))
@@ -71,6 +73,30 @@ def create_app(services: Services) -> Starlette:
         ],
         lifespan=lifespan,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Unready:
+    """Stands in for a codec that has no key yet: whatever comes must be sent again.
+
+    A provider asks the address before it makes a webhook, and gives the key only then; so this must be served before.
+    """
+
+    reason: str
+
+    def verify(self, _request: WebhookRequest, *, now: datetime) -> VerifiedBody:  # noqa: ARG002 - as the protocol has it
+        raise VerificationError(self.reason, transient=True)
+
+    def parse(self, _body: VerifiedBody) -> Sequence[ProviderEvent]:
+        return ()
+
+
+def _codec(services: Services, name: str) -> WebhookCodec:
+    try:
+        return services.codec(name)
+    except KeyMissing as error:
+        log.warning("no callback of this ESP can be taken yet", provider=name, reason=str(error))
+        return _Unready(str(error))
 
 
 def _choices(services: Services, writer: GroupCommit, propagation: Propagation) -> LedgerChoices:

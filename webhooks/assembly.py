@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,18 +15,21 @@ import msgspec
 from connectors import provider
 from core.addresses import normalise, pseudonym
 from core.dispatch import Dispatch
+from core.drift import Repair
+from core.erasing import Erasing
 from core.errors import SettingsError
 from core.importing import Importer
 from core.intake import Intake
 from core.ledger import Ledger
 from core.links import Links
-from core.model import RecipientId
+from core.model import TO_ASK, RecipientId
 from core.policy import Policy
 from core.polling import Polling
 from core.ports import Clock, Connector, ProviderContext, WebhookCodec
+from core.release import Release
 from core.segments import Segments
 from core.settings import Secrets, Settings, load, load_secrets
-from core.stores import records, sqlite
+from core.stores import mailings, records, sqlite
 from core.stores.address_book import SqliteAddressBook
 from core.stores.database import Database
 
@@ -33,6 +37,8 @@ LEDGER_FILE = "ledger.sqlite3"
 DAYS_A_MONTH = 30
 """Retention is counted in months of 30 days: never longer than the notice says."""
 ADDRESSES_FILE = "addresses.sqlite3"
+SNAPSHOTS = "snapshots"
+"""The folder, below ``data``, of the files that say who got which pixel."""
 
 
 class _Closes(Protocol):
@@ -63,6 +69,8 @@ class Services:
     folder: Path
     now: Clock = utcnow
     _opened: list[_Closes] = field(default_factory=list, repr=False)
+    _connectors: dict[str, Connector] = field(default_factory=dict, repr=False)
+    _making: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
     def from_file(cls, path: Path) -> Services:
@@ -97,7 +105,7 @@ class Services:
 
     @cached_property
     def _database(self) -> Database:
-        return self._keep(Database(self.data / LEDGER_FILE, sqlite.SCHEMA + records.SCHEMA))
+        return self._keep(Database(self.data / LEDGER_FILE, sqlite.SCHEMA + records.SCHEMA + mailings.SCHEMA))
 
     @cached_property
     def store(self) -> sqlite.SqliteStore:
@@ -108,6 +116,11 @@ class Services:
     def records(self) -> records.SqliteRecords:
         """The working records."""
         return records.SqliteRecords(self._database)
+
+    @cached_property
+    def mailings(self) -> mailings.SqliteMailings:
+        """Campaigns, their snapshots and their releases."""
+        return mailings.SqliteMailings(self._database)
 
     @cached_property
     def book(self) -> SqliteAddressBook:
@@ -148,16 +161,44 @@ class Services:
         return Segments(self.store, self.book, self.records, self.policy, purposes, self.links, self.now)
 
     @cached_property
+    def repair(self) -> Repair:
+        """Reads the ESPs' segments back and repairs them."""
+        return Repair(self.segments, self.identify)
+
+    @cached_property
     def dispatch(self) -> Dispatch:
-        """Plans and sends campaigns."""
-        return Dispatch(self.store, self.book, self.records, self.policy, self.links, self.now)
+        """Plans campaigns and applies them."""
+        return Dispatch(**self._campaigns)
+
+    @cached_property
+    def release(self) -> Release:
+        """Sends applied campaigns."""
+        return Release(**self._campaigns)
+
+    @cached_property
+    def erasing(self) -> Erasing:
+        """Erases people at the ESPs and here."""
+        return Erasing(self.ledger, self.book, self.records, self.now)
+
+    @property
+    def _campaigns(self) -> dict[str, Any]:
+        return {
+            "ledger": self.ledger,
+            "book": self.book,
+            "mailings": self.mailings,
+            "policy": self.policy,
+            "purposes": self.settings.purposes,
+            "links": self.links,
+            "snapshots": self.data / SNAPSHOTS,
+            "now": self.now,
+        }
 
     @cached_property
     def intake(self) -> Intake:
         """Applies what the ESPs report."""
         return Intake(
             ledger=self.ledger,
-            records=self.records,
+            mailings=self.mailings,
             policy=self.policy,
             identify=self.identify,
             on_unsubscribe=self.settings.on_unsubscribe,
@@ -174,12 +215,26 @@ class Services:
         return self.store.forget_opens(self.now() - timedelta(days=DAYS_A_MONTH * self.settings.open_retention_months))
 
     def connector(self, name: str) -> Connector:
-        """A new connector to one of the configured ESPs; raises SettingsError."""
-        return provider(name).connector(self._section(name), self._context)
+        """The connector to one of the configured ESPs, the same one each time; raises SettingsError.
+
+        It remembers what stands at the ESP, and how the ESP has been answering lately.
+        """
+        with self._making:
+            if name not in self._connectors:
+                self._connectors[name] = provider(name).connector(self._section(name), self._context)
+            return self._connectors[name]
 
     def codec(self, name: str) -> WebhookCodec:
         """A new codec for one of the configured ESPs; raises SettingsError."""
         return provider(name).codec(self._section(name), self._context)
+
+    def webhook_url(self, name: str) -> str:
+        """Where an ESP's callbacks shall arrive."""
+        return f"{self.settings.base_url}/webhooks/{name}"
+
+    def mapped_topics(self, name: str) -> tuple[str, ...]:
+        """The groups, topics or interests of an ESP that the settings map to purposes, by the ESP's own names."""
+        return tuple(t.partition(":")[2] for t in self.settings.topics if t.partition(":")[0] == name)
 
     @property
     def configured(self) -> tuple[str, ...]:
@@ -188,7 +243,7 @@ class Services:
 
     @cached_property
     def _context(self) -> ProviderContext:
-        return ProviderContext(self.secrets.values, self.settings.purposes, self.now)
+        return ProviderContext(self.secrets.values, (*self.settings.purposes, TO_ASK), self.now)
 
     def _section(self, name: str) -> Any:  # noqa: ANN401 - each provider has a type of its own
         form = provider(name).settings

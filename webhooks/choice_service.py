@@ -11,7 +11,8 @@ from core.consent import state_of
 from core.ledger import Ledger, Recording
 from core.model import Action, ConsentEvent, NoticeRef, PurposeId, RecipientId, State
 from core.policy import Policy
-from core.ports import AddressBook, Batch, Clock, LedgerStore, Records
+from core.ports import Batch, Clock, LedgerStore
+from core.records import AddressBook, Records
 from core.stores.group_commit import GroupCommit
 from core.tokens import Tokens, Use
 from webhooks.choices import Visit

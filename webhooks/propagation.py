@@ -7,7 +7,6 @@ misses (a crash, an ESP that is down for long) the next ``pixelproof sync`` send
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Collection, Sequence
 
 import structlog
@@ -28,7 +27,7 @@ Push = Callable[[str, Collection[RecipientId]], None]
 
 
 class Propagation:
-    """A thread that tells every ESP about recipients whose consent changed.
+    """Tells every ESP about recipients whose consent changed; a thread for each, so that none waits for another.
 
     Args:
         providers: The ESPs' names.
@@ -37,65 +36,73 @@ class Propagation:
     """
 
     def __init__(self, providers: Sequence[str], push: Push, *, retry: float = RETRY) -> None:
-        self._push = push
-        self._retry = retry
-        self._waiting: dict[str, set[RecipientId]] = {name: set() for name in providers}
-        self._not_before: dict[str, float] = dict.fromkeys(providers, 0.0)
-        self._change = threading.Condition()
-        self._closing = False
-        self._thread = threading.Thread(target=self._work, name="propagation", daemon=True)
-        self._thread.start()
+        self._carriers = [_Carrier(name, push, retry) for name in providers]
 
     def notify(self, recipients: Collection[RecipientId]) -> None:
         """Have these recipients' segments brought up to date everywhere. Returns at once."""
-        with self._change:
-            for waiting in self._waiting.values():
-                if len(waiting) < MOST_WAITING:
-                    waiting.update(recipients)
-            self._change.notify()
+        for carrier in self._carriers:
+            carrier.notify(recipients)
 
     def close(self) -> None:
         """Stop; what waits is left to the next sync."""
+        for carrier in self._carriers:
+            carrier.stop()
+        for carrier in self._carriers:
+            carrier.join()
+
+
+class _Carrier:
+    """Tells one ESP, in a thread of its own."""
+
+    def __init__(self, name: str, push: Push, retry: float) -> None:
+        self._name = name
+        self._push = push
+        self._retry = retry
+        self._waiting: set[RecipientId] = set()
+        self._change = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name=f"propagation-{name}", daemon=True)
+        self._thread.start()
+
+    def notify(self, recipients: Collection[RecipientId]) -> None:
+        with self._change:
+            if len(self._waiting) < MOST_WAITING:
+                self._waiting.update(recipients)
+            self._change.notify()
+
+    def stop(self) -> None:
         with self._change:
             self._closing = True
             self._change.notify()
+
+    def join(self) -> None:
         self._thread.join()
 
     def _work(self) -> None:
-        while True:
-            with self._change:
-                self._change.wait_for(lambda: self._closing or any(self._waiting.values()))
-                if not self._closing:
-                    self._change.wait_for(lambda: self._closing, GATHER)
-                if self._closing:
-                    return
-                due = self._due()
-            for name, recipients in due.items():
-                self._deliver(name, recipients)
-            if not due:
-                self._pause()
+        while (recipients := self._gathered()) is not None:
+            if not self._deliver(recipients):
+                self._pause(recipients)
 
-    def _due(self) -> dict[str, set[RecipientId]]:
-        """Take what waits for those ESPs that may be called now."""
-        due = {}
-        for name, waiting in self._waiting.items():
-            if waiting and time.monotonic() >= self._not_before[name]:
-                due[name], self._waiting[name] = waiting, set()
-        return due
-
-    def _deliver(self, name: str, recipients: set[RecipientId]) -> None:
-        try:
-            self._push(name, recipients)
-        except PixelproofError as error:
-            log.error(
-                "the ESP was not told; trying again", provider=name, recipients=len(recipients), reason=str(error)
-            )
-            with self._change:
-                self._not_before[name] = time.monotonic() + self._retry
-                self._waiting[name] |= recipients
-        else:
-            log.info("the ESP was told", provider=name, recipients=len(recipients))
-
-    def _pause(self) -> None:
+    def _gathered(self) -> set[RecipientId] | None:
+        """Whom to tell about, once some have gathered; None when it is time to stop."""
         with self._change:
-            self._change.wait_for(lambda: self._closing, min(1.0, self._retry))
+            self._change.wait_for(lambda: self._closing or self._waiting)
+            self._change.wait_for(lambda: self._closing, GATHER)
+            gathered, self._waiting = self._waiting, set()
+            return None if self._closing else gathered
+
+    def _deliver(self, recipients: set[RecipientId]) -> bool:
+        try:
+            self._push(self._name, recipients)
+        except PixelproofError as error:
+            reason, many = str(error), len(recipients)
+            log.error("the ESP was not told; trying again", provider=self._name, recipients=many, reason=reason)
+            return False
+        log.info("the ESP was told", provider=self._name, recipients=len(recipients))
+        return True
+
+    def _pause(self, recipients: set[RecipientId]) -> None:
+        """Put them back, and leave the ESP alone for a while."""
+        with self._change:
+            self._waiting |= recipients
+            self._change.wait_for(lambda: self._closing, self._retry)

@@ -11,6 +11,7 @@ from cli.demo.readers import ReadMail, request_pixels
 from cli.demo.stage import Stage
 from core.campaign import lawful_purposes
 from core.model import Campaign, Mechanism, RecipientId
+from core.segments import pages
 
 OPEN_RATE = 0.4
 
@@ -55,21 +56,21 @@ class Mailings:
         audience = [recipient for recipient in self.audience(provider) if recipient not in without]
         if not audience:
             return Delivered()
-        services.dispatch.apply(services.dispatch.plan(campaign, connector, audience), connector)
-        services.dispatch.send(campaign, connector, audience)
+        services.dispatch.apply(campaign, connector, audience)
+        services.release.send(campaign, connector)
         return self._read(campaign)
 
     def audience(self, provider: str) -> Iterator[RecipientId]:
         """The part of the people to whom this ESP sends: each gets each mailing once."""
         place, parts = list(self.stage.inboxes).index(provider), len(self.stage.inboxes)
-        everybody = (row[0] for page in self.stage.services.segments.pages() for row in page)
+        everybody = (row[0] for page in pages(self.stage.services.book) for row in page)
         return islice(everybody, place, None, parts)
 
     def consented(self) -> int:
         """How many people agreed to what the campaigns want."""
         campaign = self.stage.campaign("any", next(iter(self.stage.inboxes)))
-        pages = self.stage.services.segments.pages()
-        return sum(len(self.agreeing(campaign, [row[0] for row in page])) for page in pages)
+        whole = pages(self.stage.services.book)
+        return sum(len(self.agreeing(campaign, [row[0] for row in page])) for page in whole)
 
     def agreeing(self, campaign: Campaign, recipients: Sequence[RecipientId]) -> set[RecipientId]:
         """Those whom this campaign may track, by the ledger as it stands now."""

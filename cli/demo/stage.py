@@ -35,7 +35,8 @@ class Stage:
     """Everything that plays a part.
 
     Attributes:
-        contents: Each ESP's own names of the mail's template and sender.
+        contents: Each ESP's own names of the mail's template and sender; under ``HOSTED`` those of the mail that
+            shows the hosted image.
     """
 
     services: Services
@@ -51,7 +52,7 @@ class Stage:
             kind=CampaignKind.PROSPECTING,
             purposes=(PurposeId("performance"),),
             mechanism=mechanism,
-            content=self.contents[provider],
+            content=self.contents[HOSTED if mechanism is Mechanism.HOSTED else provider],
         )
 
     def flush(self) -> None:
@@ -69,10 +70,9 @@ def staged(folder: Path, chance: random.Random) -> Iterator[Stage]:
         urls = {sim.name: stack.enter_context(simulated(sim)) for sim in simulators}
         listener = listen()
         base_url = url_of(listener)
-        accounts = {
-            sim.name: sim.account(purposes=PURPOSES, subject=SUBJECT, html=_mail(sim.name, base_url))
-            for sim in simulators
-        }
+        accounts = {sim.name: sim.account(purposes=PURPOSES, subject=SUBJECT, html=_mail()) for sim in simulators}
+        pixel = _HOSTED_PIXEL.format(base=base_url, campaign=HOSTED)
+        hosted = simulators[0].account(purposes=PURPOSES, subject=SUBJECT, html=_mail(pixel))
         settings = write_settings(folder, base_url, {name: account.settings for name, account in accounts.items()})
         for account in accounts.values():
             add_secrets(folder, account.secrets)
@@ -82,7 +82,7 @@ def staged(folder: Path, chance: random.Random) -> Iterator[Stage]:
         for each in inboxes.values():
             stack.callback(each.close)
         _install_callbacks(simulators, base_url)
-        contents = {name: account.content for name, account in accounts.items()}
+        contents = {name: account.content for name, account in accounts.items()} | {HOSTED: hosted.content}
         yield Stage(services, {sim.name: sim for sim in simulators}, inboxes, contents)
 
 
@@ -94,9 +94,8 @@ def _simulators(folder: Path) -> Sequence[Simulator]:
     )
 
 
-def _mail(provider: str, base_url: str) -> str:
-    """The mail; at SendGrid it also has the place for the hosted pixel."""
-    hosted = _HOSTED_PIXEL.format(base=base_url, campaign=HOSTED) if provider == "sendgrid" else ""
+def _mail(hosted: str = "") -> str:
+    """The mail, with the place for the hosted pixel where it has one."""
     return _MAIL.format(subject=SUBJECT, hosted=hosted)
 
 

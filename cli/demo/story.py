@@ -17,8 +17,9 @@ from cli.demo.stage import HOSTED, Stage
 from connectors import provider
 from core.consent import state_of
 from core.intake import DROPPED
-from core.model import Mechanism, PurposeId, RecipientId, State
+from core.model import TO_ASK, Mechanism, PurposeId, RecipientId, State
 from core.ports import Capability
+from core.segments import pages
 from core.verify import verify
 
 WAYS = ("page", "unsubscribe", "complaint")
@@ -87,7 +88,7 @@ class Story:
         """Some of those who have not chosen yet follow the asking mail's link and press a button."""
         services = self.stage.services
         with httpx.Client(timeout=60) as client:
-            for page in services.segments.pages():
+            for page in pages(services.book):
                 undecided = {row[0] for row in page} - services.store.heads([row[0] for row in page]).keys()
                 for recipient in sorted(undecided):
                     if self.chance.random() * 100 < ASKED:
@@ -105,7 +106,7 @@ class Story:
         for name, inboxes in self.stage.inboxes.items():
             inboxes.order("flush")
             campaign = f"first-{name}"
-            if Capability.POLL_OPENS in provider(name).capabilities and services.records.campaign(campaign):
+            if Capability.POLL_OPENS in provider(name).capabilities and services.mailings.campaign(campaign):
                 services.polling.poll(services.connector(name), campaign)
 
     def _replay(self) -> int:
@@ -147,7 +148,9 @@ class Story:
         services = self.stage.services
         withdrawn = {self._recipient(mail) for mails in gone.values() for mail in mails}
         members = (member for name in services.configured for member in services.connector(name).read_back())
-        return sum(1 for member in members if member.purposes and services.recipient(member.address) in withdrawn)
+        return sum(
+            1 for member in members if member.purposes - {TO_ASK} and services.recipient(member.address) in withdrawn
+        )
 
     def _now_withdrawn(self, mails: Sequence[ReadMail]) -> int:
         services = self.stage.services

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from connectors.mailchimp.codec import MailchimpCodec
 from connectors.mailchimp.connector import MailchimpConnector
-from connectors.mailchimp.settings import NAME, MailchimpSettings, check, webhook_secrets
+from connectors.mailchimp.settings import NAME, WEBHOOK_SECRETS, MailchimpSettings, check, webhook_keys
+from core.errors import KeyMissing
 from core.ports import Capability, Connector, Provider, ProviderContext, WebhookCodec
 
 
@@ -21,13 +22,17 @@ def connector(settings: MailchimpSettings, context: ProviderContext) -> Connecto
 def codec(settings: MailchimpSettings, context: ProviderContext) -> WebhookCodec:
     """Build the codec; raises SettingsError naming the environment variable that is missing."""
     check(settings)
-    signing, path = webhook_secrets(context.secrets)
-    return MailchimpCodec(signing, path_secret=path, tolerance=timedelta(seconds=settings.tolerance_seconds))
+    keys = webhook_keys(context.secrets)
+    if not keys.signing and not keys.paths:
+        raise KeyMissing(
+            f"{WEBHOOK_SECRETS}: set it to the webhooks' signing secrets; `pixelproof webhooks install` tells one"
+        )
+    return MailchimpCodec(keys.signing, paths=keys.paths, tolerance=timedelta(seconds=settings.tolerance_seconds))
 
 
 PROVIDER = Provider(
     name=NAME,
-    capabilities=frozenset({Capability.POLL_OPENS}),
+    capabilities=frozenset({Capability.POLL_OPENS, Capability.INSTALL_WEBHOOKS}),
     settings=MailchimpSettings,
     connector=connector,
     codec=codec,

@@ -24,9 +24,9 @@ class Segment(msgspec.Struct):
 
 
 class Tag(msgspec.Struct):
-    """A static segment that a member is in. That its ID is the segment's is unconfirmed; else nobody is confirmed."""
+    """A static segment that a member is in, by the segment's name."""
 
-    id: int
+    name: str
 
 
 class ListMember(msgspec.Struct):
@@ -125,9 +125,9 @@ class Opening(msgspec.Struct):
 
 
 class Opener(msgspec.Struct):
-    """A member's opens of one campaign."""
+    """A member's opens of one campaign. Whose address was erased is still in the report (unconfirmed: without it)."""
 
-    email_address: str
+    email_address: str = ""
     opens: list[Opening] = []
 
 

@@ -14,6 +14,18 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from connectors.mailchimp.account import (
+    AnySegment,
+    Automation,
+    Category,
+    Field,
+    Hook,
+    Hooks,
+    Interest,
+    ListState,
+    Named,
+    Source,
+)
 from connectors.mailchimp.answers import (
     BatchAnswer,
     CampaignState,
@@ -27,6 +39,7 @@ from connectors.mailchimp.answers import (
     Tag,
     Titled,
 )
+from connectors.mailchimp.counting import Counted
 from connectors.mailchimp.settings import NAME
 from connectors.retry import Caller
 from core.errors import AmbiguousOutcome, ProviderError, ProviderRefused
@@ -39,6 +52,19 @@ ALL_STATUSES = {"include_cleaned": "true", "include_transactional": "true", "inc
 """Text, for the SDK would write a Boolean as ``True``."""
 
 T = TypeVar("T")
+
+_SOURCE_FIELDS = [
+    "id",
+    "type",
+    "status",
+    "recipients.list_id",
+    "recipients.segment_opts",
+    "settings.title",
+    "settings.subject_line",
+    "settings.from_name",
+    "settings.reply_to",
+    "tracking.opens",
+]
 
 _CAMPAIGN_ID = re.compile(r"[A-Za-z0-9]{1,64}")
 
@@ -57,13 +83,18 @@ class Api:
 
     def __init__(self, client: Any, run: Caller, list_id: str) -> None:  # noqa: ANN401 - the SDK has no types
         self._client = client
-        self._run = run
+        self._caller = run
+        self._run = Counted(run)
         self._list = list_id
 
     @property
     def calls(self) -> int:
-        """HTTP requests so far, retries included."""
+        """HTTP requests of this instance so far, retries included."""
         return self._run.calls
+
+    def apart(self) -> Api:
+        """The same calls, counted from zero: what one run makes, whatever other threads do meanwhile."""
+        return Api(self._client, self._caller, self._list)
 
     # The audience
 
@@ -100,9 +131,12 @@ class Api:
         """Add up to ``BATCH`` members; answers the hashes of those that were added and not in it before."""
         return {member.id for member in self._change(segment, {"members_to_add": [*addresses]}).members_added}
 
-    def remove_from_segment(self, segment: int, addresses: Sequence[str]) -> set[str]:
-        """Remove up to ``BATCH`` members; answers the hashes of those that were in it."""
-        return {member.id for member in self._change(segment, {"members_to_remove": [*addresses]}).members_removed}
+    def remove_from_segment(self, segment: int, addresses: Sequence[str]) -> list[ListMember]:
+        """Remove up to ``BATCH`` members; answers those that were in it.
+
+        Whether the tags that they are answered with still name this segment is unconfirmed.
+        """
+        return self._change(segment, {"members_to_remove": [*addresses]}).members_removed
 
     def segment_members(self, segment: int) -> Iterator[ListMember]:
         """A segment's members with their address and status, whatever their status is."""
@@ -110,11 +144,27 @@ class Api:
         list_members = self._client.lists.get_segment_members_list
         return self._pages(list_members, "members", ListMember, fields, self._list, str(segment), **ALL_STATUSES)
 
-    def archived(self) -> set[str]:
+    def archived(self) -> Iterator[str]:
         """The hashes of the audience's archived contacts."""
         list_members = self._client.lists.get_list_members_info
         pages = self._pages(list_members, "members", ListMember, ("id",), self._list, status="archived")
-        return {member.id for member in pages}
+        return (member.id for member in pages)
+
+    def member(self, member: str) -> ListMember | None:
+        """One contact of whatever status, archived too, by its hash; None when the audience has no such contact."""
+        fields = ["id", "email_address", "status", "merge_fields", "tags"]
+        get = self._client.lists.get_list_member
+        try:
+            return self._ask(ListMember, lambda: get(self._list, member, fields=fields))
+        except ProviderRefused as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return None
+
+    def delete_permanently(self, member: str) -> None:
+        """Erase a contact by its hash. Its address can then only come back through a form of Mailchimp's."""
+        with _gone_already():
+            self._run(lambda: self._client.lists.delete_list_member_permanent(self._list, member))
 
     def batch(self, members: Sequence[Mapping[str, Any]], *, update: bool) -> BatchAnswer:
         """Add up to ``BATCH`` members, or with ``update`` change those that exist."""
@@ -122,12 +172,12 @@ class Api:
         send = self._client.lists.batch_list_members
         return self._ask(BatchAnswer, lambda: send(self._list, body, skip_merge_validation="true"))
 
-    def segments_of(self, member: str) -> set[int]:
-        """The static segments that one member is in, by its hash; none when it is not in the audience."""
+    def tags_of(self, member: str) -> list[Tag]:
+        """All static segments that one member is in, by its hash; none when it is not in the audience."""
         list_tags = self._client.lists.get_list_member_tags
-        tags: set[int] = set()
+        tags: list[Tag] = []
         with _gone_already():
-            tags.update(tag.id for tag in self._pages(list_tags, "tags", Tag, ("id",), self._list, member))
+            tags.extend(self._pages(list_tags, "tags", Tag, ("name",), self._list, member))
         return tags
 
     # Campaigns
@@ -171,11 +221,85 @@ class Api:
         """Send a campaign. Never repeated blindly."""
         self._run(lambda: self._client.campaigns.send(_checked(campaign)), repeatable=False)
 
-    def openers(self, campaign: str, since: str | None) -> Iterator[Opener]:
-        """Who opened a campaign and when. ``since``: ISO 8601."""
-        report = self._client.reports.get_campaign_open_details
+    def source(self, campaign: str) -> Source:
+        """Any campaign, whoever made it and of whatever type."""
+        return self._ask(Source, lambda: self._client.campaigns.get(_checked(campaign), fields=_SOURCE_FIELDS))
+
+    def campaigns_in(self, status: str) -> Iterator[Source]:
+        """This audience's campaigns of one status, whoever made them."""
+        fields = [name for name in _SOURCE_FIELDS if not name.startswith("settings.reply")]
+        listed = self._client.campaigns.list
+        return self._pages(listed, "campaigns", Source, fields, list_id=self._list, status=status)
+
+    def replicate(self, campaign: str) -> str:
+        """Copy a campaign into a new draft; answers its ID. What the copy inherits is unconfirmed."""
+        copy = self._client.campaigns.replicate
+        return self._ask(Named, lambda: copy(_checked(campaign)), repeatable=False).id
+
+    def update_campaign(self, campaign: str, body: Mapping[str, Any]) -> None:
+        """Change a draft."""
+        self._run(lambda: self._client.campaigns.update(_checked(campaign), body))
+
+    def openers(self, campaign: str, since: str | None, offset: int) -> tuple[list[Opener], int]:
+        """A page of who opened a campaign and when, and how many they are in all. ``since``: ISO 8601."""
+        report = partial(self._client.reports.get_campaign_open_details, _checked(campaign))
         narrowed = {"since": since} if since else {}
-        return self._pages(report, "members", Opener, ("email_address", "opens"), _checked(campaign), **narrowed)
+        return self._page(report, "members", Opener, ("email_address", "opens"), offset, **narrowed)
+
+    # The account
+
+    def webhooks(self) -> list[Hook]:
+        """All webhooks of the audience; the list has no pages."""
+        listed = self._ask(Hooks, lambda: self._client.lists.get_list_webhooks(self._list))
+        return listed.webhooks
+
+    def create_webhook(self, body: Mapping[str, Any]) -> Hook:
+        """Make a webhook. Mailchimp asks the URL with a GET first, and tells the signing secret this once."""
+        create = self._client.lists.create_list_webhook
+        return self._ask(Hook, lambda: create(self._list, body), repeatable=False)
+
+    def update_webhook(self, webhook: str, body: Mapping[str, Any]) -> None:
+        """Change a webhook."""
+        self._run(lambda: self._client.lists.update_list_webhook(self._list, _checked(webhook), body))
+
+    def delete_webhook(self, webhook: str) -> None:
+        """Remove a webhook."""
+        with _gone_already():
+            self._run(lambda: self._client.lists.delete_list_webhook(self._list, _checked(webhook)))
+
+    def fields(self) -> dict[str, Field]:
+        """The audience's merge fields with their settings, by tag."""
+        names = ("tag", "type", "required", "public")
+        listed = self._client.lists.get_list_merge_fields
+        return {field.tag: field for field in self._pages(listed, "merge_fields", Field, names, self._list)}
+
+    def segments_of_any_type(self) -> Iterator[AnySegment]:
+        """The audience's segments, those among them that Mailchimp works out itself."""
+        return self._pages(self._client.lists.list_segments, "segments", AnySegment, ("id", "name", "type"), self._list)
+
+    def interests(self) -> set[str]:
+        """The names of the audience's interests; a call for each of their categories."""
+        lists = self._client.lists
+        categories = self._pages(lists.get_list_interest_categories, "categories", Category, ("id",), self._list)
+        listed = lists.list_interest_category_interests
+        found: set[str] = set()
+        for category in categories:
+            pages = self._pages(listed, "interests", Interest, ("name",), self._list, _checked(category.id))
+            found.update(interest.name for interest in pages)
+        return found
+
+    def running_automations(self) -> list[str]:
+        """The IDs of the classic automations that send; none where Mailchimp has them no more (404)."""
+        found: list[str] = []
+        with _gone_already():
+            pages = self._pages(self._client.automations.list, "automations", Automation, ("id",), status="sending")
+            found.extend(automation.id for automation in pages)
+        return found
+
+    def audience(self) -> ListState:
+        """The audience's own settings."""
+        names = ["double_optin", "has_welcome"]
+        return self._ask(ListState, lambda: self._client.lists.get_list(self._list, fields=names))
 
     def _change(self, segment: int, body: Mapping[str, Any]) -> SegmentAnswer:
         change = self._client.lists.batch_segment_members
@@ -187,13 +311,19 @@ class Api:
     def _pages(
         self, call: Callable[..., Any], key: str, kind: type[T], fields: Sequence[str], *args: str, **filters: str
     ) -> Iterator[T]:
-        wanted, offset, total = [*(f"{key}.{name}" for name in fields), "total_items"], 0, 1
+        offset, total = 0, 1
         while offset < total:
-            page = self._run(partial(call, *args, fields=wanted, count=PAGE, offset=offset, **filters))
-            answer = _read(page, dict[str, Any])
-            total = _read(answer.get("total_items"), int)
-            yield from _read(answer.get(key), list[kind])  # type: ignore[valid-type]
+            page, total = self._page(partial(call, *args), key, kind, fields, offset, **filters)
+            yield from page
             offset += PAGE
+
+    def _page(
+        self, call: Callable[..., Any], key: str, kind: type[T], fields: Sequence[str], offset: int, **filters: str
+    ) -> tuple[list[T], int]:
+        wanted = [*(f"{key}.{name}" for name in fields), "total_items"]
+        page = self._run(partial(call, fields=wanted, count=PAGE, offset=offset, **filters))
+        answer = _read(page, dict[str, Any])
+        return _read(answer.get(key), list[kind]), _read(answer.get("total_items"), int)  # type: ignore[valid-type]
 
 
 def settled(make: Callable[[], T], find: Callable[[], T | None]) -> T:
@@ -227,7 +357,8 @@ def _read(answer: object, kind: type[T]) -> T:
         raise ProviderError(NAME, "an answer is not of the documented form; nothing is taken for granted") from None
 
 
-def _checked(campaign: str) -> str:
-    if not _CAMPAIGN_ID.fullmatch(campaign):
-        raise ProviderError(NAME, "a campaign's ID is not of the documented form")
-    return campaign
+def _checked(name: str) -> str:
+    """An ID that may stand in a URL; the SDK does not escape it."""
+    if not _CAMPAIGN_ID.fullmatch(name):
+        raise ProviderError(NAME, "an ID is not of the documented form")
+    return name

@@ -1,96 +1,74 @@
-"""The audience: its contacts, the two fields that they carry, and one static segment for each purpose.
-
-A contact is added as ``subscribed`` only if it is not in the audience yet, and nobody who left is ever subscribed
-again. The batch endpoint knows no "status if new", so it is called twice: first with ``update_existing: false``, which
-adds the new ones and refuses the others unchanged (``ERROR_CONTACT_EXISTS``); then with ``update_existing: true`` and
-without a status for those others. That a missing status leaves the status alone is unconfirmed for this endpoint, and
-so is what it does to archived contacts: these are looked up before and left alone.
-"""
+"""The audience: its contacts, the two fields that they carry, and one static segment for each purpose."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import md5
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from math import ceil
 
-from connectors.mailchimp.answers import ListMember
 from connectors.mailchimp.api import BATCH, Api, settled
-from core.model import Contact, ContactChange, Member, PurposeId, RecipientId
+from connectors.mailchimp.crew import Crew
+from connectors.mailchimp.members import CHOICES, PIXEL, Case, member_hash
+from connectors.mailchimp.segments import Segments
+from connectors.mailchimp.syncing import Sync
+from connectors.mailchimp.upserts import MergeFields, Upserts
+from core.model import Contact, ContactChange, Member, PurposeId, SyncReport
+from core.tally import Tally
 
-CHOICES = "PPCHOICES"
-"""The merge field with the link to the recipient's choices."""
-PIXEL = "PPPIXEL"
-"""The merge field with the path of the hosted pixel; empty where there is none."""
-
-_NAMES = {CHOICES: "Tracking choices link", PIXEL: "Tracking pixel path"}
-_CONTACT_EXISTS = "ERROR_CONTACT_EXISTS"
-_MOST_TAGS = 50
-"""A member is given with that many tags at most; whoever has as many may have more."""
-
-T = TypeVar("T")
-
-Held = dict[str, set[int] | None]
-"""Of each contact that Mailchimp took, by its hash, the segments that it is in; None: not known."""
-
-
-def member_hash(address: str) -> str:
-    """Mailchimp's name for a member: the MD5 of the lower-cased address. An identifier, no protection."""
-    return md5(address.lower().encode(), usedforsecurity=False).hexdigest()
-
-
-def chunks(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
-    """The items in slices of at most ``size``."""
-    return (items[start : start + size] for start in range(0, len(items), size))
+__all__ = ["CHOICES", "PIXEL", "Audience", "member_hash", "minimum_calls"]
 
 
 class Audience:
-    """The contacts and consent segments of one audience.
+    """The contacts and consent segments of one audience. Several threads may use it.
 
     Args:
         api: The calls.
         prefix: What the names of the segments begin with: ``<prefix>:<purpose>``.
+        concurrency: Requests of one run at a time.
     """
 
-    def __init__(self, api: Api, prefix: str) -> None:
+    def __init__(self, api: Api, prefix: str, concurrency: int = 1) -> None:
         self._api = api
-        self._prefix = f"{prefix}:"
+        self._concurrency = concurrency
+        self._segments = Segments(prefix)
+        self._fields = MergeFields()
 
-    def sync(self, changes: Sequence[ContactChange]) -> set[RecipientId]:
-        """Bring contacts and segments to what is desired, removals first; answers whom Mailchimp has as desired."""
-        if not changes:
-            return set()
-        segments = self._consent_segments()
-        for purpose, segment in segments.items():
-            self._remove(segment, [c.contact.address for c in changes if purpose in c.removed])
-        held = self.carry([change.contact for change in changes])
-        for purpose in sorted({purpose for change in changes for purpose in change.desired} - segments.keys()):
-            segments[purpose] = self.segment(f"{self._prefix}{purpose}")
-        taken = [change for change in changes if member_hash(change.contact.address) in held]
-        for purpose, segment in segments.items():
-            self._correct(segment, purpose, taken, held)
-        return {change.contact.recipient for change in taken if self._as_desired(change, segments, held)}
+    def sync(self, changes: Iterable[ContactChange]) -> Iterator[SyncReport]:
+        """Bring contacts and segments to what is desired, removals first; see ``connectors.mailchimp.syncing``."""
+        with Crew(self._concurrency) as crew:
+            yield from Sync(self._api.apart(), crew, self._segments, self._fields).run(changes)
 
-    def carry(self, contacts: Sequence[Contact]) -> Held:
-        """Add or update contacts with the two fields that they carry; answers those that Mailchimp took."""
-        self._ensure_fields()
-        archived = self._api.archived()
-        held: Held = {}
-        for chunk in chunks(contacts):
-            rows = {member_hash(c.address): c for c in chunk}
-            for member in self._upsert({h: c for h, c in rows.items() if h not in archived}):
-                contact = rows.get(member.id)
-                if contact and all(member.merge_fields.get(tag) == value for tag, value in _fields(contact).items()):
-                    held[member.id] = _segments_in(member)
-        return held
+    def carry(self, contacts: Iterable[Contact]) -> Iterator[str]:
+        """Add or update contacts with the two fields that they carry; the hashes of those that Mailchimp took.
+
+        The list of archived contacts is read once in a call: better one call for all than one for each 500.
+        """
+        taken: list[str] = []
+        nothing = frozenset[PurposeId]()
+        # Whoever gets a campaign was synchronised before, so the audience is thought to have all of them.
+        cases = (Case.of(ContactChange(contact, nothing, nothing, doubtful=True)) for contact in contacts)
+        with Crew(self._concurrency) as crew:
+            upserts = Upserts(
+                self._api, crew, self._fields, taken=lambda case, _: taken.append(case.name), refused=lambda _: None
+            )
+            while batch := list(islice(cases, BATCH)):
+                upserts.send([*{case.name: case for case in batch}.values()])
+                yield from taken
+                taken.clear()
+            upserts.flush()
+            yield from taken
 
     def members(self) -> Iterator[Member]:
-        """Everybody in a consent segment, whatever their status."""
-        found: dict[str, tuple[str, set[PurposeId]]] = {}
-        for purpose, segment in self._consent_segments().items():
-            for member in self._api.segment_members(segment):
-                found.setdefault(member.id, (member.email_address, set()))[1].add(purpose)
-        for address, purposes in found.values():
-            yield Member(address, frozenset(purposes))
+        """Everybody in a consent segment, whatever their status. The segments are read anew."""
+        self._segments.forget()
+        found: dict[str, frozenset[PurposeId]] = {}
+        sets: dict[frozenset[PurposeId], frozenset[PurposeId]] = {}  # one object for each set, for a million members
+        for purpose in self._segments.ids(self._api):
+            for member in self._segments.members(self._api, purpose):
+                purposes = found.get(member.email_address, frozenset()) | {purpose}
+                found[member.email_address] = sets.setdefault(purposes, purposes)
+        for address, purposes in found.items():
+            yield Member(address, purposes)
 
     def segment(self, name: str) -> int:
         """The static segment of that name, created when there is none."""
@@ -99,72 +77,12 @@ class Audience:
             return existing
         return settled(lambda: self._api.create_segment(name), lambda: self._api.segments().get(name))
 
-    def _consent_segments(self) -> dict[PurposeId, int]:
-        named = self._api.segments().items()
-        return {PurposeId(n.removeprefix(self._prefix)): i for n, i in named if n.startswith(self._prefix)}
 
-    def _ensure_fields(self) -> None:
-        for tag in sorted(_NAMES.keys() - self._api.merge_field_tags()):
-            self._ensure_field(tag)
+def minimum_calls(tally: Tally) -> int:
+    """The fewest calls that write such changes: ``⌈contacts/500⌉`` and, for each segment, ``⌈in/500⌉ + ⌈out/500⌉``.
 
-    def _ensure_field(self, tag: str) -> None:
-        settled(
-            lambda: self._api.add_merge_field(tag, _NAMES[tag]),
-            lambda: tag if tag in self._api.merge_field_tags() else None,
-        )
-
-    def _upsert(self, contacts: Mapping[str, Contact]) -> list[ListMember]:
-        if not contacts:
-            return []
-        added = self._api.batch([_row(c) | {"status": "subscribed"} for c in contacts.values()], update=False)
-        refused = [member_hash(e.email_address) for e in added.errors if e.error_code == _CONTACT_EXISTS]
-        known = [_row(contacts[h]) for h in refused if h in contacts]
-        updated = self._api.batch(known, update=True).updated_members if known else []
-        return [*added.new_members, *updated]
-
-    def _correct(self, segment: int, purpose: PurposeId, changes: Iterable[ContactChange], held: Held) -> None:
-        """Take out of one segment whoever does not belong, then put in whoever is missing, or may be."""
-        extra, missing = [], []
-        for change in changes:
-            inside = held[member_hash(change.contact.address)]
-            if purpose not in change.desired and (inside is None or segment in inside):
-                extra.append(change.contact.address)
-            elif purpose in change.desired and (inside is None or segment not in inside):
-                missing.append(change.contact.address)
-        for gone in self._remove(segment, extra):
-            _in(held, gone).discard(segment)
-        for chunk in chunks(missing):
-            for come in self._api.add_to_segment(segment, chunk):
-                _in(held, come).add(segment)
-
-    def _remove(self, segment: int, addresses: Sequence[str]) -> set[str]:
-        return {gone for chunk in chunks(addresses) for gone in self._api.remove_from_segment(segment, chunk)}
-
-    def _as_desired(self, change: ContactChange, segments: Mapping[PurposeId, int], held: Held) -> bool:
-        """Whether a contact is in the right segments; where the answers so far do not prove it, it is looked up."""
-        name = member_hash(change.contact.address)
-        wanted, ours = {segments[purpose] for purpose in change.desired}, set(segments.values())
-        inside = held[name]
-        if inside is None or inside & ours != wanted:
-            inside = self._api.segments_of(name)
-        return inside & ours == wanted
-
-
-def _fields(contact: Contact) -> dict[str, str]:
-    return {CHOICES: contact.choices_url, PIXEL: contact.pixel_path}
-
-
-def _row(contact: Contact) -> dict[str, object]:
-    return {"email_address": contact.address, "merge_fields": _fields(contact)}
-
-
-def _segments_in(member: ListMember) -> set[int] | None:
-    if member.tags is None or len(member.tags) >= _MOST_TAGS:
-        return None
-    return {tag.id for tag in member.tags}
-
-
-def _in(held: Held, name: str) -> set[int]:
-    """The segments of a contact, to be changed; changes to what is not known are lost, for it stays unknown."""
-    inside = held.get(name)
-    return set() if inside is None else inside
+    A batch cannot carry segments: its members have no tags in the API's document. Fewer are made when somebody leaves
+    a segment whose fields stay as they are; more when a batch turns out to be of the wrong kind.
+    """
+    moved = [*tally.added.values(), *tally.removed.values()]
+    return sum(ceil(count / BATCH) for count in (tally.contacts, *moved))

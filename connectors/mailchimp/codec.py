@@ -30,7 +30,7 @@ KINDS: Mapping[tuple[str, str], EventKind] = {
 """What Mailchimp's types mean, by ``type`` and ``data[reason]``; a reason that is not listed changes nothing."""
 
 PATH = "/webhooks/mailchimp/"
-"""Where webhooks too old to be signed are received; their path secret follows it."""
+"""Where webhooks that are not signed are received; their path secret follows it."""
 FUTURE = timedelta(minutes=5)
 """How far Mailchimp's clock may be ahead of ours."""
 LONGEST_DELAY = timedelta(minutes=90)
@@ -65,13 +65,13 @@ class MailchimpCodec:
 
     Args:
         secrets: Signing secrets; whichever fits proves the request.
-        path_secret: The last part of the path of unsigned webhooks; None refuses all that is not signed.
+        paths: The last parts of the paths of unsigned webhooks; without any, all that is not signed is refused.
         tolerance: How old a signature may be.
     """
 
-    def __init__(self, secrets: Sequence[str], *, path_secret: str | None, tolerance: timedelta) -> None:
+    def __init__(self, secrets: Sequence[str], *, paths: Sequence[str], tolerance: timedelta) -> None:
         self._secrets = tuple(secret.encode() for secret in secrets)
-        self._path = f"{PATH}{path_secret}".encode() if path_secret else None
+        self._paths = tuple(f"{PATH}{path}".encode() for path in paths)
         self._tolerance = tolerance
 
     def verify(self, request: WebhookRequest, *, now: datetime) -> VerifiedBody:
@@ -82,9 +82,10 @@ class MailchimpCodec:
         header = request.headers.get("x-mailchimp-signature")
         if header is not None and self._secrets:
             return VerifiedBody(request.body, self._signed_at(header, request.body, now))
-        if self._path is None:
+        if not self._paths:
             raise VerificationError(f"{NAME}: the request is not signed")
-        if not hmac.compare_digest(request.path.encode(errors="replace"), self._path):
+        path = request.path.encode(errors="replace")
+        if not any([hmac.compare_digest(one, path) for one in self._paths]):  # noqa: C419 - all, in constant time
             raise VerificationError(f"{NAME}: neither signed nor sent to the secret path")
         return VerifiedBody(request.body)
 

@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from hashlib import sha256
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 
-import msgspec
-
-from connectors.mailchimp import plans
-from connectors.mailchimp.answers import Opener, Opening
+from connectors.limits import Limiter
 from connectors.mailchimp.api import Api
-from connectors.mailchimp.audience import Audience
-from connectors.mailchimp.campaigns import TRACKED, UNTRACKED, Campaigns
+from connectors.mailchimp.audience import Audience, minimum_calls
+from connectors.mailchimp.campaigns import Campaigns
+from connectors.mailchimp.erasure import erase
+from connectors.mailchimp.inspection import Inspection
+from connectors.mailchimp.opens import Report
+from connectors.mailchimp.plans import TRACKED, UNTRACKED
 from connectors.mailchimp.sdk import client, failure
 from connectors.mailchimp.settings import NAME, MailchimpSettings, api_access, check
+from connectors.mailchimp.webhooks import Webhooks
 from connectors.retry import Caller
-from core.errors import ProviderError
+from core.account import Erasure, Finding, Installed, Webhook
 from core.model import (
+    Addressee,
     AppliedPlan,
     Campaign,
+    Contact,
     ContactChange,
-    EventKind,
+    Halves,
     Member,
+    Part,
     Plan,
     ProviderEvent,
     ReleaseReport,
-    Split,
     SyncReport,
 )
 from core.ports import ProviderContext, SendJournal
+from core.tally import Tally
 
 
 class MailchimpConnector:
-    """Implements ``core.ports.Connector`` and ``core.ports.PollsOpens``, one request at a time.
+    """Implements ``core.ports.Connector``, ``PollsOpens`` and ``InstallsWebhooks``. Several threads may use it.
 
     Args:
         settings: ``[providers.mailchimp]``.
@@ -50,72 +54,93 @@ class MailchimpConnector:
     ) -> None:
         check(settings)
         address, key = api_access(settings, context.secrets)
-        caller = Caller(NAME, failure, now=context.now, sleep=sleep)
+        # One request more than a synchronisation makes at a time: a withdrawal must not stand in line behind it.
+        limiter = Limiter(settings.concurrency + 1, sleep=sleep)
+        self._caller = caller = Caller(NAME, failure, now=context.now, sleep=sleep, limiter=limiter)
+        self._sleep = sleep
         self._api = Api(client(address, key, settings.timeout_seconds), caller, settings.list_id)
-        self._audience = Audience(self._api, settings.segment_prefix)
+        self._audience = Audience(self._api, settings.segment_prefix, settings.concurrency)
         self._campaigns = Campaigns(self._api, self._audience, settings)
+        self._webhooks = Webhooks(self._api, context.secrets)
+        self._inspection = Inspection(self._api, settings, context.secrets)
 
-    def sync(self, changes: Sequence[ContactChange]) -> SyncReport:
-        """See ``core.ports.Connector``. Archived contacts and those that Mailchimp refuses are ``rejected``."""
-        before = self._api.calls
-        confirmed = frozenset(self._audience.sync(changes))
-        rejected = frozenset(change.contact.recipient for change in changes) - confirmed
-        return SyncReport(confirmed, rejected, self._api.calls - before)
+    def sync(self, changes: Iterable[ContactChange]) -> Iterator[SyncReport]:
+        """See ``core.ports.Connector``. Archived contacts and those that Mailchimp refuses are ``rejected``.
+
+        An address that comes twice in ``changes`` is taken once.
+        """
+        return self._audience.sync(changes)
+
+    @property
+    def calls(self) -> int:
+        """See ``core.ports.Connector``; of all threads together."""
+        return self._caller.calls
+
+    def minimum_calls(self, tally: Tally) -> int:
+        """See ``core.ports.Connector`` and ``connectors.mailchimp.audience``."""
+        return minimum_calls(tally)
 
     def read_back(self) -> Iterator[Member]:
         """See ``core.ports.Connector``; members of any status."""
         return self._audience.members()
 
-    def plan(self, campaign: Campaign, split: Split) -> Plan:
-        """See ``core.ports.Connector``. Asks Mailchimp nothing."""
-        return plans.plan(campaign, split)
+    def erase(self, contacts: Sequence[Contact]) -> Erasure:
+        """See ``core.ports.Connector``. The address can then only come back through a form of Mailchimp's own."""
+        return erase(self._api.apart(), contacts, self._sleep)
 
-    def apply(self, plan: Plan) -> AppliedPlan:
-        """See ``core.ports.Connector``. Raises PlanError too: the template is known only then."""
+    def part_size(self, campaign: Campaign) -> int | None:  # noqa: ARG002 - the same for all
+        """See ``core.ports.Connector``. None: each half is a campaign; the parts are ``tracked`` and ``untracked``."""
+        return None
+
+    def plan(self, campaign: Campaign, halves: Halves) -> Plan:
+        """See ``core.ports.Connector``. Asks Mailchimp only for a saved campaign that is to be copied."""
+        return self._campaigns.plan(campaign, halves)
+
+    def apply(self, plan: Plan, addressees: Callable[[], Iterator[Addressee]]) -> AppliedPlan:
+        """See ``core.ports.Connector``. Raises PlanError too: what a template makes is known only then."""
         before = self._api.calls
-        handles = self._campaigns.apply(plan)
+        handles = self._campaigns.apply(plan, addressees)
         return AppliedPlan(plan.campaign.id, NAME, handles, self._api.calls - before)
 
-    def release(self, plan: Plan, applied: AppliedPlan, journal: SendJournal) -> ReleaseReport:
-        """See ``core.ports.Connector``. Counts what this run sent, not what an earlier one did."""
+    def release(
+        self, campaign: Campaign, applied: AppliedPlan, parts: Iterable[Part], journal: SendJournal
+    ) -> ReleaseReport:
+        """See ``core.ports.Connector``. Counts what this run sent, not what an earlier one did.
+
+        Raises PlanError too, for a mail that was changed since it was applied and may not go any more.
+        """
         before = self._api.calls
-        sent = self._campaigns.release(plan, applied, journal)
+        sent = self._campaigns.release(campaign, applied, parts, journal)
         return ReleaseReport(sent.get(TRACKED, 0), sent.get(UNTRACKED, 0), self._api.calls - before)
+
+    def inspect(self, webhook_url: str, topics: Collection[str]) -> Iterator[Finding]:
+        """See ``core.ports.Connector``."""
+        return self._inspection.findings(webhook_url, topics)
+
+    def webhooks(self) -> Sequence[Webhook]:
+        """See ``core.ports.InstallsWebhooks``; anybody's, for the audience has one list of them."""
+        return self._webhooks.listed()
+
+    def install_webhook(self, url: str) -> Installed:
+        """See ``core.ports.InstallsWebhooks``. Its URL gets a random last part."""
+        return self._webhooks.install(url)
+
+    def rotate_webhook(self, url: str) -> Installed:
+        """See ``core.ports.InstallsWebhooks``. Both deliver every event; the second of two changes nothing."""
+        return self._webhooks.rotate(url)
+
+    def remove_webhook(self, url: str) -> bool:
+        """See ``core.ports.InstallsWebhooks``."""
+        return self._webhooks.remove(url)
 
     def poll_opens(self, applied: AppliedPlan, since: datetime | None) -> Iterator[ProviderEvent]:
         """The opens that Mailchimp saw of the tracked half, none for a campaign without one.
 
-        Source: ``GET /reports/{campaign_id}/open-details``. An open that comes back is known by its key.
+        An open that comes back in a later poll is known by its key. ``since``: give a time before the last poll began.
 
         Raises:
-            ProviderError: out of reach, or an answer is not of the documented form.
+            ProviderError: out of reach, not of the documented form, or changing faster than it can be read; what was
+                given before holds.
         """
         campaign = applied.handles.get(TRACKED)
-        if campaign is None:
-            return
-        earliest = since.astimezone(UTC).isoformat(timespec="seconds") if since else None
-        for opener in self._api.openers(campaign, earliest):
-            for opening in opener.opens:
-                event = _open(applied.campaign, opener, opening)
-                if since is None or event.occurred_at >= since.replace(microsecond=0):
-                    yield event
-
-
-def _open(campaign: str, opener: Opener, opening: Opening) -> ProviderEvent:
-    try:
-        at = datetime.fromisoformat(opening.timestamp)
-        at = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ProviderError(NAME, "an open has no readable time") from None
-    digest = sha256(opener.email_address.strip().lower().encode()).hexdigest()
-    return ProviderEvent(
-        provider=NAME,
-        kind=EventKind.OPEN,
-        native_type="open",
-        occurred_at=at,
-        keys=(f"{NAME}:open:{campaign}:{digest}:{opening.timestamp}",),
-        address=opener.email_address.strip(),
-        campaign=campaign,
-        machine=bool(opening.is_proxy_open),
-        raw=msgspec.to_builtins(opening),
-    )
+        return iter(()) if campaign is None else Report(self._api.apart(), campaign, applied.campaign).opens(since)

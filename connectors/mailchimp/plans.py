@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from connectors.mailchimp.audience import CHOICES, PIXEL, member_hash
+from connectors.mailchimp.audience import PIXEL
 from connectors.mailchimp.settings import NAME
 from core.addresses import normalise
 from core.errors import AddressError, PlanError
-from core.model import Campaign, Mechanism, Plan, Split
+from core.mail_check import MAILCHIMP, check_campaign, refuse
+from core.model import Campaign, Halves, Mechanism, Plan
 
-_KEYS = frozenset({"template_id", "subject", "from_name", "reply_to"})
+TRACKED, UNTRACKED = "tracked", "untracked"
+HALVES = (TRACKED, UNTRACKED)
+"""The parts of a release, by which the send journal knows them."""
+
+_SENDER_KEYS = frozenset({"subject", "from_name", "reply_to"})
+_TEMPLATE_KEYS = _SENDER_KEYS | {"template_id"}
+_SOURCE = "campaign_id"
+_SOURCE_ID = re.compile(r"[A-Za-z0-9]{1,64}")
 
 _LIMITS = (
     "Neither of the two segments may be changed between the two sends, or somebody gets the mail twice or not at all.",
@@ -24,14 +33,20 @@ _PROVIDER_LIMITS = (
     "Mailchimp's reports show the untracked recipients as people who did not open: do not use 'resend to non-openers'.",
     "Mailchimp's pixel stays in mail that was delivered: opens after a withdrawal are dropped here, unread.",
 )
+_TEMPLATE_LIMIT = (
+    "The template's mail is checked for pixels and for the choices link when it is applied: Mailchimp shows how it"
+    " fills a campaign only once there is a draft."
+)
+_SOURCE_LIMIT = (
+    "The saved campaign itself stays a draft in Mailchimp: switch its open tracking off there, and do not send it."
+)
 _AGGREGATE_LIMIT = "Mailchimp has no aggregate pixel: the opens of the untracked half are not counted at all."
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """A campaign's ``content``, checked."""
+class Sender:
+    """A campaign's subject and sender."""
 
-    template: int
     subject: str
     from_name: str
     reply_to: str
@@ -46,12 +61,45 @@ class Content:
         }
 
 
-def content_of(campaign: Campaign) -> Content:
-    """Read ``campaign.content``; raises PlanError naming the missing, unknown or malformed key."""
+@dataclass(frozen=True, slots=True)
+class FromTemplate:
+    """A mail that a template fills; the campaign says subject and sender."""
+
+    template: int
+    sender: Sender
+
+
+@dataclass(frozen=True, slots=True)
+class FromCampaign:
+    """A mail that was written as a campaign in Mailchimp, with its subject and sender; it is copied."""
+
+    campaign: str
+
+
+def content_of(campaign: Campaign) -> FromTemplate | FromCampaign:
+    """Read ``campaign.content``: either ``campaign_id`` alone, or ``template_id`` with subject and sender.
+
+    Raises PlanError naming the missing, unknown, malformed or surplus key.
+    """
     content, where = campaign.content, f"campaign {campaign.id}: content"
-    if unknown := sorted(content.keys() - _KEYS):
-        raise PlanError(f"{where}.{unknown[0]}: Mailchimp takes {', '.join(sorted(_KEYS))} only")
-    for key in sorted(_KEYS):
+    if unknown := sorted(content.keys() - _TEMPLATE_KEYS - {_SOURCE}):
+        known = ", ".join(sorted(_TEMPLATE_KEYS))
+        raise PlanError(f"{where}.{unknown[0]}: Mailchimp takes {known} or {_SOURCE} only")
+    if _SOURCE not in content:
+        return _from_template(campaign)
+    if surplus := sorted(content.keys() - {_SOURCE}):
+        raise PlanError(
+            f"{where}.{surplus[0]}: leave it out, or leave out {_SOURCE}: the saved campaign brings its content,"
+            " subject and sender along"
+        )
+    if not _SOURCE_ID.fullmatch(content[_SOURCE].strip()):
+        raise PlanError(f"{where}.{_SOURCE}: give the ID of a saved campaign, as the API names it (10 characters)")
+    return FromCampaign(content[_SOURCE].strip())
+
+
+def _from_template(campaign: Campaign) -> FromTemplate:
+    content, where = campaign.content, f"campaign {campaign.id}: content"
+    for key in sorted(_TEMPLATE_KEYS):
         if not content.get(key, "").strip():
             raise PlanError(f"{where}.{key}: missing")
     template = content["template_id"].strip()
@@ -61,61 +109,55 @@ def content_of(campaign: Campaign) -> Content:
         normalise(content["reply_to"])
     except AddressError:
         raise PlanError(f"{where}.reply_to: not an e-mail address") from None
-    return Content(int(template), content["subject"], content["from_name"], content["reply_to"].strip())
+    return FromTemplate(int(template), Sender(content["subject"], content["from_name"], content["reply_to"].strip()))
 
 
-def plan(campaign: Campaign, split: Split) -> Plan:
+def plan(campaign: Campaign, halves: Halves) -> Plan:
     """The steps and limits of a campaign at Mailchimp.
 
     Raises:
-        PlanError: another provider's campaign, a wrong ``content``, nobody to send it to, somebody in both halves,
-            or recipients to be tracked by Mailchimp where the campaign says that Mailchimp's pixel is off.
+        PlanError: another provider's campaign, a wrong ``content``, nobody to send it to, or recipients to be tracked
+            by Mailchimp where the campaign says that Mailchimp's pixel is off.
     """
     where = f"campaign {campaign.id}"
     if campaign.provider != NAME:
         raise PlanError(f"{where}: provider: this is not a campaign for Mailchimp")
-    content_of(campaign)
-    if not split.tracked and not split.untracked:
+    content = content_of(campaign)
+    if not halves.recipients:
         raise PlanError(f"{where}: nobody to send it to")
-    if split.tracked and campaign.mechanism is not Mechanism.PROVIDER:
+    if halves.tracked and campaign.mechanism is not Mechanism.PROVIDER:
         raise PlanError(f"{where}: mechanism: {campaign.mechanism} leaves Mailchimp's own pixel off for everybody")
-    if {member_hash(c.address) for c in split.tracked} & {member_hash(c.address) for c in split.untracked}:
-        raise PlanError(f"{where}: somebody is in the tracked and in the untracked half")
-    return Plan(campaign, split, tuple(_steps(campaign, split)), tuple(_limits(campaign)))
+    steps = tuple(_steps(campaign, halves, content))
+    return Plan(campaign, halves, steps, tuple(_limits(campaign, content)))
 
 
-def check_mail(campaign: Campaign, html: str, *, tracked: bool) -> None:
-    """Refuse a mail that may not go, or not work, with its pixel: raises PlanError naming the merge tag.
+def check_mail(campaign: Campaign, halves: Halves, html: str) -> None:
+    """Refuse a mail that may not go, or not work, with its pixel; raises PlanError naming what and where.
 
-    An individual pixel needs the choices link in the same mail (§5); a hosted pixel needs its path.
+    Both halves get the same mail, so what one of them must or must not have holds for both.
     """
-    where = f"campaign {campaign.id}: content.template_id"
-    hosted = campaign.mechanism is Mechanism.HOSTED
-    if (tracked or (hosted and campaign.purposes)) and CHOICES not in html:
-        raise PlanError(
-            f"{where}: a mail with an individual pixel must carry the choices link: put *|{CHOICES}|* in the template"
-        )
-    if hosted and PIXEL not in html:
-        raise PlanError(f"{where}: the template shows no hosted pixel: put *|IF:{PIXEL}|* … *|END:IF|* in it")
+    refuse(campaign, check_campaign(campaign, halves, html, MAILCHIMP))
 
 
-def _steps(campaign: Campaign, split: Split) -> Iterator[str]:
-    everybody = len(split.tracked) + len(split.untracked)
-    yield f"Freeze the {everybody} recipients in a static segment made for this campaign."
-    if split.tracked:
-        yield f"Freeze the {len(split.tracked)} of them who may be tracked in a second one."
-        yield f"Set up a campaign for these {len(split.tracked)}, with Mailchimp's open tracking on."
-    if split.untracked:
-        which = "the other" if split.tracked else "these"
-        yield f"Set up a campaign for {which} {len(split.untracked)}, with Mailchimp's open tracking off."
+def _steps(campaign: Campaign, halves: Halves, content: FromTemplate | FromCampaign) -> Iterator[str]:
+    yield f"Freeze the {halves.recipients} recipients in a static segment made for this campaign."
+    if halves.tracked:
+        yield f"Freeze the {halves.tracked} of them who may be tracked in a second one."
+    made = "Set up a campaign" if isinstance(content, FromTemplate) else "Copy the saved campaign"
+    if halves.tracked:
+        yield f"{made} for these {halves.tracked}, with Mailchimp's open tracking on."
+    if halves.untracked:
+        which = "the other" if halves.tracked else "these"
+        yield f"{made} for {which} {halves.untracked}, with Mailchimp's open tracking off."
     if campaign.mechanism is Mechanism.HOSTED:
         yield f"Write each recipient's pixel path (*|{PIXEL}|*, empty for no pixel) to the audience, and read it back."
-    yield "Read both back: open tracking, segments, number of recipients, the choices link in the mail."
+    yield "Read both back: open tracking, segments, number of recipients, the mail's pixels and choices link."
     yield "Send, after the same checks once more."
 
 
-def _limits(campaign: Campaign) -> Iterator[str]:
+def _limits(campaign: Campaign, content: FromTemplate | FromCampaign) -> Iterator[str]:
     yield from _LIMITS
+    yield _TEMPLATE_LIMIT if isinstance(content, FromTemplate) else _SOURCE_LIMIT
     if campaign.mechanism is Mechanism.PROVIDER:
         yield from _PROVIDER_LIMITS
         if campaign.aggregate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -16,13 +17,18 @@ NAME = "mailchimp"
 API_KEY = "MAILCHIMP_API_KEY"
 """Environment: the API key with its data centre, ``<key>-us6``."""
 WEBHOOK_SECRETS = "MAILCHIMP_WEBHOOK_SECRETS"
-"""Environment: the webhooks' signing secrets, comma separated; Mailchimp shows each once, when it is created."""
+"""Environment: the webhooks' signing secrets, comma separated; Mailchimp shows each once, when it is created.
+
+One that `pixelproof webhooks install` made is written ``<last part of the webhook's URL>:<secret>``, so that it is
+known whose secret is held; one that was made by hand is written alone.
+"""
 PATH_SECRET = "MAILCHIMP_WEBHOOK_PATH_SECRET"  # noqa: S105 - the name of a variable
-"""Environment: the last part of the URL of webhooks that are too old to be signed."""
+"""Environment: the last parts of the URLs of webhooks that are not signed, comma separated."""
 
 _KEY = re.compile(r"[A-Za-z0-9]+-([a-z]{2,3}[0-9]{1,3})")
 _SECRET = re.compile(r"[!-~]+")
 _PATH_SECRET = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_NAMED = re.compile(r"(hook-[0-9a-f]{32}):(.+)")
 _LIST_ID = re.compile(r"[A-Za-z0-9]{1,64}")
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,16}")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -38,6 +44,7 @@ class MailchimpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         api_url: The API's address with its version, ``https://us6.api.mailchimp.com/3.0``; made of the key's data
             centre when left out. Only https, but for this very machine.
         timeout_seconds: How long one request may take. Mailchimp itself gives up after 120.
+        concurrency: Requests of one synchronisation at a time. Mailchimp takes 10 of one user, all programs together.
         tolerance_seconds: How old a signed callback may be. Mailchimp repeats one for 75 minutes (it is unconfirmed
             whether it signs again), and a repeated withdrawal must be taken: what stops replays is deduplication.
     """
@@ -46,6 +53,7 @@ class MailchimpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     segment_prefix: str = "pixelproof"
     api_url: str | None = None
     timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=600)] = 120.0
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=8)] = 4
     tolerance_seconds: Annotated[int, msgspec.Meta(ge=300)] = 7_200
 
 
@@ -64,18 +72,56 @@ def api_access(settings: MailchimpSettings, secrets: Mapping[str, str]) -> tuple
     if centre is None:
         raise SettingsError(f"{API_KEY}: set it to an API key with its data centre, such as <key>-us6")
     address = settings.api_url or f"https://{centre[1]}.api.mailchimp.com/3.0"
-    parts = urlsplit(address)
-    if not parts.hostname or (parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK)):
+    if not is_secure(address):
         raise SettingsError(f"providers.{NAME}.api_url: an https address is needed, the API key goes there")
     return address.rstrip("/"), key
 
 
-def webhook_secrets(secrets: Mapping[str, str]) -> tuple[tuple[str, ...], str | None]:
-    """The signing secrets and the path secret; raises SettingsError when there is neither, or a weak path secret."""
-    signing = tuple(part for part in (s.strip() for s in secrets.get(WEBHOOK_SECRETS, "").split(",")) if part)
-    path = secrets.get(PATH_SECRET, "").strip() or None
-    if (not signing and path is None) or not all(map(_SECRET.fullmatch, signing)):
+@dataclass(frozen=True, slots=True)
+class WebhookKeys:
+    """What proves callbacks.
+
+    Attributes:
+        signing: Signing secrets.
+        paths: The last parts of the URLs of webhooks that are not signed.
+        named: The last parts of the URLs of the webhooks whose signing secret is held.
+        unnamed: Whether a signing secret is held of which nobody knows whose it is: of a webhook made by hand.
+    """
+
+    signing: tuple[str, ...] = field(repr=False)
+    paths: tuple[str, ...] = field(repr=False)
+    named: frozenset[str] = field(repr=False)
+    unnamed: bool
+
+
+def webhook_keys(secrets: Mapping[str, str]) -> WebhookKeys:
+    """The webhooks' secrets, none if there are none; raises SettingsError naming the variable that is malformed."""
+    given = _listed(secrets, WEBHOOK_SECRETS)
+    if not all(map(_SECRET.fullmatch, given)):
         raise SettingsError(f"{WEBHOOK_SECRETS}: set it to the webhooks' signing secrets, separated by commas")
-    if path is not None and not _PATH_SECRET.fullmatch(path):
-        raise SettingsError(f"{PATH_SECRET}: 16 to 128 letters, digits, '_' or '-'")
-    return signing, path
+    named = [_NAMED.fullmatch(one) for one in given]
+    signing = tuple(found[2] if found else one for one, found in zip(given, named, strict=True))
+    paths = _listed(secrets, PATH_SECRET)
+    if not all(map(_PATH_SECRET.fullmatch, paths)):
+        raise SettingsError(f"{PATH_SECRET}: 16 to 128 letters, digits, '_' or '-'; several separated by commas")
+    return WebhookKeys(signing, paths, frozenset(found[1] for found in named if found), unnamed=None in named)
+
+
+def named_secret(part: str, secret: str) -> str:
+    """A signing secret as it is kept in the environment: with the last part of its webhook's URL."""
+    return f"{part}:{secret}"
+
+
+def is_secure(url: str) -> bool:
+    """Whether what is sent there travels encrypted, or does not leave this machine."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return bool(parts.hostname) and (
+        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    )
+
+
+def _listed(secrets: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(part for part in (each.strip() for each in secrets.get(name, "").split(",")) if part)

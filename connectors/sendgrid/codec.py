@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -22,8 +23,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from connectors.payloads import mended
-from connectors.sendgrid.settings import CAMPAIGN_ARG, NAME, RECIPIENT_ARG, SendGridSettings
-from core.errors import PayloadError, SettingsError, VerificationError
+from connectors.sendgrid.settings import (
+    CAMPAIGN_ARG,
+    NAME,
+    PUBLIC_KEYS_VARIABLE,
+    RECIPIENT_ARG,
+    SINGLE_SEND,
+    SendGridSettings,
+    public_keys,
+)
+from core.errors import KeyMissing, PayloadError, SettingsError, VerificationError
 from core.model import EPOCH, EventKind, ProviderEvent, VerifiedBody, WebhookRequest
 
 SIGNATURE_HEADER = "x-twilio-email-event-webhook-signature"
@@ -56,22 +65,29 @@ _ECDSA = ec.ECDSA(Prehashed(SHA256()))
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_.=+/-]{1,128}")
 _RECIPIENT = re.compile(r"[0-9a-f]{32}")
 _CAMPAIGN = re.compile(r"[a-z0-9_-]{1,64}")
+_SINGLE_SEND = re.compile(SINGLE_SEND.format(campaign=f"({_CAMPAIGN.pattern})", half="(?:tracked|untracked)"))
 
 
 class SendGridCodec:
     """Verifies and reads SendGrid's callbacks.
 
+    Args:
+        settings: For the verification keys and the tolerances.
+        secrets: The environment, for further verification keys.
+
     Raises:
         SettingsError: no verification key, or one that is not a P-256 key in base64 SPKI.
     """
 
-    def __init__(self, settings: SendGridSettings) -> None:
-        if not settings.webhook_public_keys:
-            raise SettingsError(
-                "providers.sendgrid.webhook_public_keys: give the verification key that SendGrid shows under"
-                " Settings, Mail Settings, Event Webhook, Signature Verification"
+    def __init__(self, settings: SendGridSettings, secrets: Mapping[str, str] = MappingProxyType({})) -> None:
+        keys = public_keys(settings, secrets)
+        if not keys:
+            raise KeyMissing(
+                f"providers.sendgrid.webhook_public_keys, or {PUBLIC_KEYS_VARIABLE} in the environment: give the"
+                " verification key that SendGrid shows under Settings, Mail Settings, Event Webhook, Signature"
+                " Verification"
             )
-        self._keys = [_public_key(text, place) for place, text in enumerate(settings.webhook_public_keys)]
+        self._keys = [_public_key(text, place) for place, text in keys.items()]
         self._oldest = float(settings.tolerance_seconds)
         self._newest = float(settings.future_tolerance_seconds)
 
@@ -89,8 +105,8 @@ class SendGridCodec:
         digest.update(request.body)
         if not any(_signed(key, signature, digest.digest()) for key in self._keys):
             raise VerificationError(
-                "sendgrid: signed with none of the keys in providers.sendgrid.webhook_public_keys; if the webhook was"
-                " replaced, add its verification key"
+                "sendgrid: signed with none of the keys in providers.sendgrid.webhook_public_keys and"
+                f" {PUBLIC_KEYS_VARIABLE}; if the webhook was replaced, add its verification key"
             )
         return VerifiedBody(request.body, signed_at)
 
@@ -122,15 +138,21 @@ class SendGridCodec:
             )
 
 
-def _public_key(text: str, place: int) -> ec.EllipticCurvePublicKey:
+def verification_key(text: str) -> ec.EllipticCurvePublicKey | None:
+    """A verification key as SendGrid shows it (base64 SPKI, P-256); None when it is no such key."""
     try:
         key = load_der_public_key(base64.b64decode(text, validate=True))
     except (ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        return None
+    return key if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1) else None
+
+
+def _public_key(text: str, place: str) -> ec.EllipticCurvePublicKey:
+    key = verification_key(text)
+    if key is None:
         raise SettingsError(
-            f"providers.sendgrid.webhook_public_keys[{place}]: not a P-256 public key in base64; copy the whole"
-            " verification key from SendGrid's Event Webhook settings"
+            f"{place}: not a P-256 public key in base64; copy the whole verification key from SendGrid's Event Webhook"
+            " settings"
         )
     return key
 
@@ -194,7 +216,7 @@ def _event(item: object, undated: datetime) -> ProviderEvent:
         keys=_keys(item),
         address=_text(item.get("email")),
         recipient_tag=_matching(_RECIPIENT, item.get(RECIPIENT_ARG)),
-        campaign=_matching(_CAMPAIGN, item.get(CAMPAIGN_ARG)),
+        campaign=_matching(_CAMPAIGN, item.get(CAMPAIGN_ARG)) or _of_single_send(item.get("singlesend_name")),
         topic=_topic(item.get("asm_group_id")) if native in _GROUP_EVENTS else None,
         machine=native == "open" and item.get("sg_machine_open") in (True, "true"),
         raw=item,
@@ -244,6 +266,12 @@ def _text(value: object) -> str | None:
 
 def _matching(pattern: re.Pattern[str], value: object) -> str | None:
     return value if isinstance(value, str) and pattern.fullmatch(value) else None
+
+
+def _of_single_send(name: object) -> str | None:
+    """The campaign of a Single Send that this product made: such mail carries no custom argument."""
+    found = _SINGLE_SEND.match(name) if isinstance(name, str) else None
+    return found.group(1) if found else None
 
 
 def _topic(value: object) -> str | None:

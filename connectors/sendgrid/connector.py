@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
-from connectors.sendgrid.api import PAUSES, Api
+from connectors.sendgrid.accounts import MAIL_SEND, SUBUSERS, accounts
+from connectors.sendgrid.api import Api
 from connectors.sendgrid.campaigns import Campaigns
-from connectors.sendgrid.contacts import LONGEST_ADDRESS, Contacts, Found, carried
-from connectors.sendgrid.settings import SendGridSettings
+from connectors.sendgrid.contacts import Contacts
+from connectors.sendgrid.erasure import Eraser
+from connectors.sendgrid.exports import Exports
+from connectors.sendgrid.inspection import Inspection
+from connectors.sendgrid.lists import Directory
+from connectors.sendgrid.settings import NAME, SendGridSettings, public_keys
+from connectors.sendgrid.subusers import SubuserCampaigns
+from connectors.sendgrid.sync import Run, minimum_calls
+from connectors.sendgrid.webhooks import Webhooks
+from core.account import Erasure, Finding, Installed, Webhook
+from core.errors import PlanError
 from core.model import (
+    Addressee,
     AppliedPlan,
     Campaign,
     Contact,
     ContactChange,
+    Halves,
     Member,
+    Part,
     Plan,
     PurposeId,
     RecipientId,
     ReleaseReport,
-    Split,
     SyncReport,
 )
 from core.ports import ProviderContext, SendJournal
-
-Changes = Mapping[str, ContactChange]
-"""Changes by address."""
-
-Lists = Mapping[PurposeId, str]
-"""The ids of the consent lists by purpose."""
+from core.tally import Tally
 
 
 class SendGridConnector:
@@ -39,6 +47,7 @@ class SendGridConnector:
         settings: ``[providers.sendgrid]``.
         context: The purposes that the team uses, and the clock.
         sleep: How to wait, in seconds.
+        subuser_keys: The API keys of the two subusers by half, where the settings name subusers.
     """
 
     def __init__(
@@ -48,13 +57,20 @@ class SendGridConnector:
         context: ProviderContext,
         *,
         sleep: Callable[[float], None] = time.sleep,
+        subuser_keys: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._api = Api(key, settings, context.now, sleep)
         self._purposes = frozenset(context.purposes)
-        self._contacts = Contacts(self._api, settings.list_prefix)
+        self._directory = Directory(self._api, settings.list_prefix)
+        self._patience = settings.patience_seconds
+        known = public_keys(settings, context.secrets).values()
+        self._accounts = every = accounts(self._api, settings, subuser_keys, context.now, sleep)
         self._campaigns = Campaigns(self._api, settings)
+        self._subusers = SubuserCampaigns(every, settings) if settings.subusers else None
+        self._webhooks = Webhooks(every, known)
+        self._inspection = Inspection(every, settings, known)
 
-    def sync(self, changes: Sequence[ContactChange]) -> SyncReport:
+    def sync(self, changes: Iterable[ContactChange]) -> Iterator[SyncReport]:
         """Take out, upsert, read back. Confirmed is who stands in exactly the desired lists, with both fields.
 
         Rejected: addresses that SendGrid refused, that did not appear within about a minute of the import's end, or
@@ -62,13 +78,19 @@ class SendGridConnector:
         unconfirmed; where it does not, the read-back differs and the recipient is rejected.
 
         Raises:
-            ProviderError: SendGrid is out of reach, refused, or did not finish in time. Nothing is confirmed then.
+            ProviderError: SendGrid is out of reach, refused, or did not finish in time. What was not reported before
+                is not known to stand.
         """
-        before = self._api.calls
-        usable = {c.contact.address.lower(): c for c in changes if len(c.contact.address) <= LONGEST_ADDRESS}
-        confirmed = self._synced(usable) if usable else frozenset()
-        rejected = frozenset(change.contact.recipient for change in changes) - confirmed
-        return SyncReport(confirmed, rejected, self._api.calls - before)
+        return Run(self._api, self._directory, self._purposes).reports(changes)
+
+    @property
+    def calls(self) -> int:
+        """The HTTP requests that the calling thread has made so far, repeated ones included."""
+        return sum(account.api.calls for account in self._accounts)
+
+    def minimum_calls(self, tally: Tally) -> int:
+        """See ``connectors.sendgrid.sync.minimum_calls``."""
+        return minimum_calls(tally)
 
     def read_back(self) -> Iterator[Member]:
         """Every member of the consent lists, by an export of each list.
@@ -76,73 +98,78 @@ class SendGridConnector:
         Raises:
             ProviderError: SendGrid is out of reach, or an export failed, is incomplete or cannot be read.
         """
-        members: dict[str, set[PurposeId]] = {}
-        for purpose, list_id in self._contacts.lists(self._purposes).items():
-            for address in self._contacts.members(list_id):
-                members.setdefault(address, set()).add(purpose)
-        for address, purposes in members.items():
-            yield Member(address, frozenset(purposes))
-
-    def plan(self, campaign: Campaign, split: Split) -> Plan:
-        """See ``Campaigns.plan``."""
-        return self._campaigns.plan(campaign, split)
-
-    def apply(self, plan: Plan) -> AppliedPlan:
-        """See ``Campaigns.apply``."""
-        return self._campaigns.apply(plan)
-
-    def release(self, plan: Plan, applied: AppliedPlan, journal: SendJournal) -> ReleaseReport:
-        """See ``Campaigns.release``."""
-        return self._campaigns.release(plan, applied, journal)
-
-    def _synced(self, changes: Changes) -> frozenset[RecipientId]:
-        desired = self._purposes.union(*(change.desired for change in changes.values()))
-        left = frozenset[PurposeId]().union(*(change.removed for change in changes.values()))
-        lists = self._contacts.lists(desired | left)
-        leaving = {address: change for address, change in changes.items() if change.removed}
-        self._take_out(self._contacts.lookup(leaving), leaving, lists)
-        # Only now what may fail without harm to a withdrawal. A list that is only left is not created for that.
-        lists |= {purpose: self._contacts.create_list(purpose) for purpose in sorted(desired - lists.keys())}
-        fields = self._contacts.fields()
-        self._upsert(changes, lists, fields)
-        return self._confirmed(changes, lists, fields)
-
-    def _upsert(self, changes: Changes, lists: Lists, fields: Mapping[str, str]) -> None:
-        """An upsert adds all its contacts to the same lists, so they go by the purposes that they share."""
-        groups: dict[frozenset[PurposeId], list[Contact]] = {}
-        for change in changes.values():
-            groups.setdefault(change.desired, []).append(change.contact)
-        for purposes, contacts in groups.items():
-            self._contacts.upsert(contacts, [lists[purpose] for purpose in purposes], fields)
-
-    def _confirmed(self, changes: Changes, lists: Lists, fields: Mapping[str, str]) -> frozenset[RecipientId]:
-        """Who stands at SendGrid as desired. Its lookup lags behind its imports, so the others are looked up again."""
-        waiting = dict(changes)
-        for pause in (0.0, *PAUSES, *PAUSES[-1:] * 2):
-            if pause:
-                self._api.sleep(pause)
-            found = self._contacts.lookup(waiting)
-            self._take_out(found, waiting, lists)
-            for address, contact in found.items():
-                if _stands(contact, waiting[address], lists, fields):
-                    del waiting[address]
-            if not waiting:
-                break
-        return frozenset(changes[address].contact.recipient for address in changes.keys() - waiting.keys())
-
-    def _take_out(self, found: Mapping[str, Found], changes: Changes, lists: Lists) -> None:
-        """Take contacts out of every consent list that they stand in without wish, known to us or not."""
+        self._directory.refresh()
+        lists = self._directory.lists(self._purposes)
+        exports = Exports(self._api)
+        members: dict[str, frozenset[PurposeId]] = {}
+        alike: dict[frozenset[PurposeId], frozenset[PurposeId]] = {}  # millions of members share a few sets
         for purpose, list_id in lists.items():
-            leaving = [
-                contact.id
-                for address, contact in found.items()
-                if list_id in (contact.list_ids or ()) and purpose not in changes[address].desired
-            ]
-            self._contacts.take_out(list_id, leaving)
+            for address, _row in exports.rows(list_id):
+                purposes = members.get(address, frozenset()) | {purpose}
+                members[address] = alike.setdefault(purposes, purposes)
+        for address, purposes in members.items():
+            yield Member(address, purposes)
 
+    def erase(self, contacts: Sequence[Contact]) -> Erasure:
+        """See ``Eraser.erase``. Suppressions are kept.
 
-def _stands(contact: Found, change: ContactChange, lists: Lists, fields: Mapping[str, str]) -> bool:
-    member_of = {purpose for purpose, list_id in lists.items() if list_id in (contact.list_ids or ())}
-    has = contact.custom_fields or {}
-    carries = {name: has.get(name) or has.get(fields[name]) or "" for name in fields}
-    return member_of == change.desired and carries == carried(change.contact)
+        Also in the two subusers, where the halves of campaigns stand as contacts: SendGrid's erasure of an account
+        does not reach its subusers. Pending is who is not seen to be erased in one of them.
+        """
+        done = [
+            Eraser(account.api, Contacts(account.api, self._directory), self._patience).erase(contacts)
+            for account in self._accounts
+        ]
+        pending = frozenset[RecipientId]().union(*(erasure.pending for erasure in done))
+        erased = frozenset(contact.recipient for contact in contacts) - pending
+        return Erasure(erased, pending, sum(erasure.api_calls for erasure in done))
+
+    def part_size(self, campaign: Campaign) -> int | None:
+        """1,000 recipients a request by Mail Send; None where two Single Sends take a half each."""
+        return self._sender(campaign).part_size()
+
+    def plan(self, campaign: Campaign, halves: Halves) -> Plan:
+        """See ``Campaigns.plan`` and ``SubuserCampaigns.plan``."""
+        return self._sender(campaign).plan(campaign, halves)
+
+    def apply(self, plan: Plan, addressees: Callable[[], Iterator[Addressee]]) -> AppliedPlan:
+        """See ``Campaigns.apply`` and ``SubuserCampaigns.apply``."""
+        return self._sender(plan.campaign).apply(plan, addressees)
+
+    def release(
+        self, campaign: Campaign, applied: AppliedPlan, parts: Iterable[Part], journal: SendJournal
+    ) -> ReleaseReport:
+        """See ``Campaigns.release`` and ``SubuserCampaigns.release``."""
+        return self._sender(campaign).release(campaign, applied, parts, journal)
+
+    def inspect(self, webhook_url: str, topics: Collection[str]) -> Iterator[Finding]:
+        """See ``Inspection``."""
+        return self._inspection.findings(webhook_url, topics)
+
+    def webhooks(self) -> Sequence[Webhook]:
+        """See ``Webhooks.all``."""
+        return self._webhooks.all()
+
+    def install_webhook(self, url: str) -> Installed:
+        """See ``Webhooks.install``."""
+        return self._webhooks.install(url)
+
+    def rotate_webhook(self, url: str) -> Installed:
+        """See ``Webhooks.rotate``."""
+        return self._webhooks.rotate(url)
+
+    def remove_webhook(self, url: str) -> bool:
+        """See ``Webhooks.remove``."""
+        return self._webhooks.remove(url)
+
+    def _sender(self, campaign: Campaign) -> Campaigns | SubuserCampaigns:
+        """Who sends a campaign: ``content.via`` is ``mail_send`` unless it says ``subusers``."""
+        via = campaign.content.get("via", MAIL_SEND)
+        if via == MAIL_SEND:
+            return self._campaigns
+        if via == SUBUSERS and self._subusers:
+            return self._subusers
+        where = f"campaign {campaign.id}: content.via"
+        if via == SUBUSERS:
+            raise PlanError(f"{where}: name two subusers under providers.{NAME}.subusers first")
+        raise PlanError(f"{where}: SendGrid knows {MAIL_SEND} and {SUBUSERS}")

@@ -1,47 +1,39 @@
-"""Contacts, consent lists and the two carried fields in SendGrid's Marketing Campaigns.
+"""Contacts in SendGrid's Marketing Campaigns: the single calls, each in portions that SendGrid takes.
 
-Source: SendGrid's API reference, "Contacts", "Lists" and "Custom Fields". Imports and removals run in the background:
-an accepted request (202) is not yet done, and contacts are known to have vanished after one. So nothing here takes a
-202 for an answer: ``lookup`` reads back what stands.
+Source: SendGrid's API reference, "Contacts" and "Lists". Imports, removals and deletions run in the background: an
+accepted request (202) is not yet done, and contacts are known to have vanished after one. So nothing here takes a 202
+for an answer: ``lookup`` and the exports read back what stands.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from itertools import islice
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from connectors.sendgrid.api import Api
-from connectors.sendgrid.settings import NAME
-from core.errors import ProviderError, ProviderRefused
+from connectors.sendgrid.lists import Directory, carried
+from core.errors import ProviderRefused
 from core.model import Contact, PurposeId
 
 T = TypeVar("T")
-
-CHOICES_FIELD = "pixelproof_choices_url"
-PIXEL_FIELD = "pixelproof_pixel_path"
-"""The custom fields, for templates of Single Sends and Automations."""
 
 LONGEST_ADDRESS = 100
 """Characters. Contacts may have 254, but the lookup takes no more, and what cannot be read back is not confirmed."""
 
 UPSERTED = 30_000
-UPSERTED_BYTES = 5_500_000
-"""A request takes 30,000 contacts or 6 MB; the rest of the request needs room too."""
+UPSERTED_BYTES = 5_950_000
+"""A request takes 30,000 contacts or 6 MB; its list ids need room too."""
 LOOKED_UP = 100
 TAKEN_OUT = 100
+DELETED = 100
 REFUSALS = 200
 """How many refused requests one batch may cost in the search for the contact that SendGrid objects to."""
 
 _FINISHED = frozenset({"completed", "errored", "failed"})
-_GZIP = b"\x1f\x8b"
 
 
 class Found(msgspec.Struct):
@@ -53,30 +45,31 @@ class Found(msgspec.Struct):
     custom_fields: dict[str, object] | None = None
 
 
-class _Named(msgspec.Struct):
-    id: str
-    name: str
-
-
-class _Links(msgspec.Struct):
-    next: str | None = None
-
-
-class _Lists(msgspec.Struct):
-    result: list[_Named] | None
-    metadata: _Links = msgspec.field(name="_metadata", default_factory=_Links)
-
-
-class _Fields(msgspec.Struct):
-    custom_fields: list[_Named] | None
-
-
 class _Accepted(msgspec.Struct):
     job_id: str
 
 
-class _Job(msgspec.Struct):
+class _Taken(msgspec.Struct):
+    """An accepted request whose job nobody asks for; SendGrid's document even calls the job's id an object."""
+
+
+class _Counts(msgspec.Struct):
+    created_count: float = 0
+    updated_count: float = 0
+    errored_count: float = 0
+
+
+class Import(msgspec.Struct):
+    """How an import stands."""
+
     status: str
+    results: _Counts | None = None
+
+    def adds_up(self, contacts: int) -> bool:
+        """Whether SendGrid says that it took all of so many contacts."""
+        counts = self.results or _Counts()
+        taken = counts.created_count + counts.updated_count
+        return self.status == "completed" and not counts.errored_count and taken == contacts
 
 
 class _Match(msgspec.Struct):
@@ -87,58 +80,30 @@ class _Matches(msgspec.Struct):
     result: dict[str, _Match]
 
 
-class _ExportRef(msgspec.Struct):
-    id: str
-
-
-class _Export(msgspec.Struct):
-    status: str
-    urls: list[str] | None = None
-    contact_count: int | None = None
-
-
-class _Row(msgspec.Struct):
-    email: str | None = None
-
-
 class Contacts:
     """The account's contacts.
 
     Args:
         api: The account.
-        prefix: Consent lists are named ``<prefix>-<purpose>``.
+        directory: The ids of its lists and fields.
     """
 
-    def __init__(self, api: Api, prefix: str) -> None:
+    def __init__(self, api: Api, directory: Directory) -> None:
         self._api = api
-        self._prefix = prefix
+        self._directory = directory
 
-    def lists(self, purposes: Iterable[PurposeId]) -> dict[PurposeId, str]:
-        """The ids of the consent lists that exist, by purpose."""
-        known = self._list_ids()
-        names = {purpose: self._list_name(purpose) for purpose in purposes}
-        return {purpose: known[name] for purpose, name in names.items() if name in known}
+    def upsert(self, rows: Sequence[dict[str, Any]], list_ids: Collection[str]) -> str:
+        """Begin to create or update contacts and to add them to lists; answers the job. Takes nobody out of a list."""
+        body = {"list_ids": sorted(list_ids), "contacts": rows}
+        return self._api.ask("put", "marketing/contacts", _Accepted, body=body).job_id
 
-    def create_list(self, purpose: PurposeId) -> str:
-        """Create a purpose's consent list; answers its id."""
-        return self._created("marketing/lists", {"name": self._list_name(purpose)}, self._list_ids)
+    def finished(self, job: str, *, at_once: bool) -> Import:
+        """Wait until an import has ended, well or badly; the first look at it is taken ``at_once`` or after a pause.
 
-    def fields(self) -> dict[str, str]:
-        """The ids of the two carried fields by name, created when missing: a contact's fields are set by id."""
-        known = self._field_ids()
-        return {name: known.get(name) or self._new_field(name) for name in (CHOICES_FIELD, PIXEL_FIELD)}
-
-    def upsert(self, contacts: Iterable[Contact], list_ids: Collection[str], fields: Mapping[str, str]) -> None:
-        """Create or update contacts, add them to lists, and wait until SendGrid has finished.
-
-        It takes nobody out of a list, and leaves out whom SendGrid refuses.
+        Where a job went wrong SendGrid offers a file (``errors_url``). Its form is undocumented, so it is left alone:
+        who arrived is read back.
         """
-        rows = (
-            {"email": c.address, "custom_fields": {fields[name]: value for name, value in carried(c).items()}}
-            for c in contacts
-        )
-        for batch in _batches(rows):
-            sift(batch, lambda part: self._import(part, list_ids))
+        return self._api.until(lambda: self._import(job), "an import of contacts", at_once=at_once)
 
     def lookup(self, addresses: Iterable[str]) -> dict[str, Found]:
         """The contacts among these addresses (normalised), by address; those that SendGrid does not have are absent."""
@@ -147,69 +112,38 @@ class Contacts:
             sift(part, lambda some: found.update(self._search(some)))
         return found
 
-    def take_out(self, list_id: str, contact_ids: Sequence[str]) -> None:
-        """Take contacts out of a list. Accepted is not done: read them back."""
-        for part in batched(contact_ids, TAKEN_OUT):
-            query = {"contact_ids": ",".join(part)}
-            self._api.ask("delete", f"marketing/lists/{list_id}/contacts", _Accepted, query=query)
+    def take_out(self, purpose: PurposeId, contact_ids: Iterable[str]) -> None:
+        """Take contacts out of a purpose's list. Accepted is not done: read them back.
 
-    def members(self, list_id: str) -> Iterator[str]:
-        """The address of every contact in a list, by an export: no other call answers more than 50.
-
-        That the files are lines of JSON, usually compressed, is unconfirmed: it is what programs that read them
-        expect. Anything else raises.
+        SendGrid refuses the whole request (404) when the list or one contact exists no more: both have nothing left
+        to take out, and must not hold up the others.
         """
-        body = {"list_ids": [list_id], "file_type": "json", "notifications": {"email": False}}
-        export = self._api.ask("post", "marketing/contacts/exports", _ExportRef, body=body)
-        done = self._api.until(lambda: self._export(export.id), "an export of contacts")
-        read = 0
-        for url in done.urls or []:
-            for row in _rows(self._api.download(url)):
-                read += 1
-                if row.email:
-                    yield row.email
-        if done.contact_count not in (None, read):
-            raise ProviderError(NAME, f"an export holds {read} of {done.contact_count} contacts; run this again")
+        for part in batched(contact_ids, TAKEN_OUT):
+            try:
+                self._take_out(purpose, part)
+            except ProviderRefused as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
+                self._directory.refresh()
+                sift(part, lambda some: self._take_out(purpose, some), HTTPStatus.NOT_FOUND)
 
-    def _list_name(self, purpose: PurposeId) -> str:
-        return f"{self._prefix}-{purpose}"
+    def delete(self, contact_ids: Iterable[str]) -> None:
+        """Delete contacts altogether. Accepted is not done: look them up."""
+        for part in batched(contact_ids, DELETED):
+            sift(part, self._delete, HTTPStatus.NOT_FOUND)
 
-    def _list_ids(self) -> dict[str, str]:
-        known: dict[str, str] = {}
-        token: str | None = ""
-        while token is not None:
-            query = {"page_size": "1000"} | ({"page_token": token} if token else {})
-            page = self._api.ask("get", "marketing/lists", _Lists, query=query)
-            known.update({each.name: each.id for each in page.result or []})
-            following = parse_qs(urlsplit(page.metadata.next or "").query).get("page_token", [None])[0]
-            token = following if following != token else None
-        return known
+    def _import(self, job: str) -> Import | None:
+        state = self._api.ask("get", f"marketing/contacts/imports/{job}", Import)
+        return state if state.status in _FINISHED else None
 
-    def _field_ids(self) -> dict[str, str]:
-        answer = self._api.ask("get", "marketing/field_definitions", _Fields)
-        return {field.name.lower(): field.id for field in answer.custom_fields or []}
+    def _take_out(self, purpose: PurposeId, contact_ids: Sequence[str]) -> None:
+        list_id = self._directory.lists([purpose]).get(purpose)
+        if list_id is not None:
+            query = {"contact_ids": ",".join(contact_ids)}
+            self._api.ask("delete", f"marketing/lists/{list_id}/contacts", _Taken, query=query)
 
-    def _new_field(self, name: str) -> str:
-        return self._created("marketing/field_definitions", {"name": name, "field_type": "Text"}, self._field_ids)
-
-    def _created(self, path: str, body: dict[str, str], known: Callable[[], Mapping[str, str]]) -> str:
-        """Create something named. SendGrid refuses a name twice, so a lost answer is made good by looking it up."""
-        try:
-            return self._api.ask("post", path, _Named, body=body).id
-        except ProviderRefused:
-            found = known().get(body["name"])
-            if found is None:
-                raise
-            return found
-
-    def _import(self, rows: Sequence[dict[str, Any]], list_ids: Collection[str]) -> None:
-        body = {"list_ids": sorted(list_ids), "contacts": rows}
-        job = self._api.ask("put", "marketing/contacts", _Accepted, body=body).job_id
-        self._api.until(lambda: self._finished(job), "an import of contacts")
-
-    def _finished(self, job: str) -> bool | None:
-        """Whether an import has ended, well or badly: who arrived is read back, so its counts decide nothing."""
-        return self._api.ask("get", f"marketing/contacts/imports/{job}", _Job).status in _FINISHED or None
+    def _delete(self, contact_ids: Sequence[str]) -> None:
+        self._api.ask("delete", "marketing/contacts", _Taken, query={"ids": ",".join(contact_ids)})
 
     def _search(self, addresses: Sequence[str]) -> dict[str, Found]:
         try:
@@ -223,22 +157,21 @@ class Contacts:
         asked = set(addresses)
         return {c.email.lower(): c for c in contacts if c.email and c.email.lower() in asked}
 
-    def _export(self, export: str) -> _Export | None:
-        state = self._api.ask("get", f"marketing/contacts/exports/{export}", _Export)
-        if state.status == "failure":
-            raise ProviderError(NAME, "SendGrid could not export a list of contacts; run this again")
-        return state if state.status == "ready" else None
+
+def row(contact: Contact, fields: Mapping[str, str]) -> dict[str, Any]:
+    """A contact as an upsert takes it: custom fields go by their ids."""
+    return {
+        "email": contact.address,
+        "custom_fields": {fields[name]: value for name, value in carried(contact).items()},
+    }
 
 
-def carried(contact: Contact) -> dict[str, str]:
-    """What a contact carries at SendGrid, by the names of the fields."""
-    return {CHOICES_FIELD: contact.choices_url, PIXEL_FIELD: contact.pixel_path}
+def sift(
+    items: Sequence[T], act: Callable[[Sequence[T]], None], status: HTTPStatus = HTTPStatus.BAD_REQUEST
+) -> list[T]:
+    """Run ``act`` on all items; where SendGrid refuses with this status, on ever smaller parts. Answers the refused.
 
-
-def sift(items: Sequence[T], act: Callable[[Sequence[T]], None]) -> list[T]:
-    """Run ``act`` on all items; where SendGrid refuses (400), on ever smaller parts. Answers the items refused.
-
-    One address that SendGrid does not like must not hold up the others.
+    One item that SendGrid does not like must not hold up the others.
 
     Raises:
         ProviderRefused: after 200 refusals it has taken none, so the fault is not in some of them.
@@ -252,7 +185,7 @@ def sift(items: Sequence[T], act: Callable[[Sequence[T]], None]) -> list[T]:
             taken = True
         except ProviderRefused as error:
             refusals += 1
-            if error.status != HTTPStatus.BAD_REQUEST or (not taken and refusals > REFUSALS):
+            if error.status != status or (not taken and refusals > REFUSALS):
                 raise
             half = len(part) // 2
             if half and refusals <= REFUSALS:
@@ -267,28 +200,3 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
-
-
-def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Rows in batches that SendGrid takes: by number and by size as the SDK writes them."""
-    batch: list[dict[str, Any]] = []
-    size = 0
-    for row in rows:
-        length = len(json.dumps(row)) + 2
-        if batch and (len(batch) == UPSERTED or size + length > UPSERTED_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += length
-    if batch:
-        yield batch
-
-
-def _rows(file: bytes) -> Iterator[_Row]:
-    try:
-        text = gzip.decompress(file) if file.startswith(_GZIP) else file
-        for line in text.splitlines():
-            if line.strip():
-                yield msgspec.json.decode(line, type=_Row)
-    except (OSError, EOFError, zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ProviderError(NAME, "the file of an export cannot be read: it is not lines of JSON") from None

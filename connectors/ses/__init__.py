@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from connectors.ses.settings import NAME, SesSettings
+from connectors.ses.settings import NAME, SesSettings, with_topics
 from core.errors import SettingsError
 from core.ports import Capability, Connector, Provider, ProviderContext, WebhookCodec
 
@@ -17,16 +17,19 @@ def connector(settings: SesSettings, context: ProviderContext) -> Connector:
     from connectors.ses.client import Aws
     from connectors.ses.connector import SesConnector
 
+    settings = with_topics(settings, context.secrets)
     return SesConnector(Aws(settings, context.secrets, now=context.now), settings, context.purposes)
 
 
-def codec(settings: SesSettings, _context: ProviderContext) -> WebhookCodec:
+def codec(settings: SesSettings, context: ProviderContext) -> WebhookCodec:
     """The codec, which needs no SDK; raises SettingsError when no topic is allowed or the authority is unreadable."""
     from connectors.ses.certificates import HttpCertificates
     from connectors.ses.codec import SesCodec
 
     authority = settings.sns_authority_file
-    return SesCodec(settings, HttpCertificates(), _authority(authority) if authority else None)
+    return SesCodec(
+        with_topics(settings, context.secrets), HttpCertificates(), _authority(authority) if authority else None
+    )
 
 
 def _authority(path: str) -> Certificate:
@@ -43,7 +46,12 @@ def _authority(path: str) -> Certificate:
 PROVIDER = Provider(
     name=NAME,
     capabilities=frozenset(
-        {Capability.OPEN_CALLBACKS, Capability.CONFIRM_SUBSCRIPTION, Capability.FETCHES_CERTIFICATES}
+        {
+            Capability.OPEN_CALLBACKS,
+            Capability.INSTALL_WEBHOOKS,
+            Capability.CONFIRM_SUBSCRIPTION,
+            Capability.FETCHES_CERTIFICATES,
+        }
     ),
     settings=SesSettings,
     connector=connector,

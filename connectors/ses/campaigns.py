@@ -7,27 +7,17 @@ configuration set says, so a call never mixes the two halves. A consent topic is
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Iterator
 
-import msgspec
-
-from connectors.ses.client import Aws, Pace, whole
+from connectors.ses.client import Aws, whole
 from connectors.ses.configuration_sets import ConfigurationSets
-from connectors.ses.settings import CAMPAIGN_TAG, NAME, RECIPIENT_TAG, SesSettings
-from core.errors import AmbiguousOutcome, PlanError, ProviderError
-from core.model import AppliedPlan, Campaign, Contact, Mechanism, Plan, ReleaseReport, Split
+from connectors.ses.release import Release
+from connectors.ses.settings import NAME, SesSettings
+from connectors.ses.templates import Template, Templates, samples, where
+from core.errors import PlanError, ProviderError
+from core.mail_check import HANDLEBARS, check_campaign, refuse
+from core.model import AppliedPlan, Campaign, Halves, Mechanism, Part, Plan, ReleaseReport
 from core.ports import SendJournal
-
-if TYPE_CHECKING:
-    from mypy_boto3_sesv2.type_defs import (
-        BulkEmailEntryResultTypeDef,
-        BulkEmailEntryTypeDef,
-        SendBulkEmailRequestTypeDef,
-    )
 
 ENTRIES = 50
 """Entries of one SendBulkEmail, at most."""
@@ -35,37 +25,8 @@ ENTRIES = 50
 CONTENT = frozenset({"template_name", "from_email"})
 """The keys of a campaign's ``content``."""
 
-ACCOUNT_WIDE = frozenset(
-    {
-        "MAIL_FROM_DOMAIN_NOT_VERIFIED",
-        "CONFIGURATION_SET_NOT_FOUND",
-        "CONFIGURATION_SET_SENDING_PAUSED",
-        "TEMPLATE_NOT_FOUND",
-        "ACCOUNT_SUSPENDED",
-        "ACCOUNT_SENDING_PAUSED",
-        "ACCOUNT_THROTTLED",
-        "ACCOUNT_DAILY_QUOTA_EXCEEDED",
-        "INVALID_SENDING_POOL_NAME",
-        "TRANSIENT_FAILURE",
-    }
-)
-"""Statuses of an entry that say nothing about its recipient: when a whole call has no other, going on is no use."""
-
-_CHOICES = re.compile(r"\{\{\{?\s*choices_url\s*\}?\}\}")
-_PIXEL = re.compile(r"\{\{\{?\s*pixel_path\s*\}?\}\}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Half:
-    """One half of a campaign: who gets it, and with what SES is told."""
-
-    name: Literal["tracked", "untracked"]
-    contacts: tuple[Contact, ...]
-
-    def parts(self) -> Iterator[tuple[str, Sequence[Contact]]]:
-        """The calls that send it, each with a name that is the same in every run over the same recipients."""
-        for number, start in enumerate(range(0, len(self.contacts), ENTRIES), 1):
-            yield f"{self.name}-{number:06d}", self.contacts[start : start + ENTRIES]
+DIGEST = "template_sha256"
+"""The handle with the digest of the template that was checked."""
 
 
 class Campaigns:
@@ -74,110 +35,76 @@ class Campaigns:
     def __init__(self, aws: Aws, settings: SesSettings) -> None:
         self._aws = aws
         self._settings = settings
+        self._templates = Templates(aws)
 
-    def plan(self, campaign: Campaign, split: Split) -> Plan:
-        """How SES sends both halves. Asks SES nothing.
+    def plan(self, campaign: Campaign, halves: Halves) -> Plan:
+        """How SES sends both halves. Reads the template and changes nothing.
 
         Raises:
-            PlanError: a key of ``content`` is missing or unknown, or the split does not go with the mechanism.
+            PlanError: a key of ``content`` is missing or unknown, the halves do not go with the mechanism, there is no
+                such template, or it does not carry what the law asks for.
+            ProviderError: SES is out of reach.
         """
         _check_content(campaign)
-        if campaign.mechanism is not Mechanism.PROVIDER and split.tracked:
+        if campaign.mechanism is not Mechanism.PROVIDER and halves.tracked:
             raise PlanError(f"campaign {campaign.id}: mechanism {campaign.mechanism}: SES's own pixel is off for all")
-        return Plan(campaign, split, tuple(self._steps(campaign, split)), tuple(_limits(campaign)))
+        self._checked_template(campaign, halves)
+        return Plan(campaign, halves, tuple(self._steps(campaign, halves)), tuple(_limits(campaign)))
 
     def apply(self, plan: Plan) -> AppliedPlan:
         """Check the template, the account and the configuration sets; make a set that is missing. Sends nothing.
 
+        The untracked set is always wanted: whoever withdraws before the release gets the mail through it.
+
         Raises:
-            PlanError: the template lacks the link to the choices, or the place of the hosted pixel.
+            PlanError: the template is missing, does not carry what the law asks for, or cannot be rendered.
             ProviderError: something at SES is not as it must be; names the setting.
         """
         before = self._aws.call.calls
-        self._check_template(plan)
+        template = self._checked_template(plan.campaign, plan.halves)
+        self._templates.check_rendering(plan.campaign, samples(plan.campaign))
         rate = self._send_rate()
         sets = ConfigurationSets(self._aws, self._settings)
-        if plan.split.tracked:
+        if plan.halves.tracked:
             sets.ensure_tracked()
-        if plan.split.untracked:
-            sets.ensure_untracked()
+        sets.ensure_untracked()
         handles = {
-            "template": plan.campaign.content["template_name"],
+            "template": template.name,
+            DIGEST: template.digest,
             "configuration_set_tracked": self._settings.configuration_set_tracked,
             "configuration_set_untracked": self._settings.configuration_set_untracked,
             "max_send_rate": str(rate),
-            "recipients": _digest(plan.split),
         }
         return AppliedPlan(plan.campaign.id, NAME, handles, self._aws.call.calls - before)
 
-    def release(self, plan: Plan, applied: AppliedPlan, journal: SendJournal) -> ReleaseReport:
-        """Send both halves, 50 messages a call. Counts what SES accepted in this run.
+    def release(
+        self, campaign: Campaign, applied: AppliedPlan, parts: Iterable[Part], journal: SendJournal
+    ) -> ReleaseReport:
+        """Send the parts, one call each. Counts what SES accepted in this run.
 
         Raises:
-            PlanError: the recipients are not those that the plan was applied for: parts would not mean the same.
+            PlanError: the template was edited since it was checked, or another campaign was applied.
             AmbiguousOutcome: a call left and its answer did not come back.
-            ProviderError: SES refused a call as a whole, or is out of reach; what was not sent can be released again.
+            ProviderError: SES refused a call or some of its messages, or is out of reach; what was not sent can be
+                released again.
         """
-        if applied.campaign != plan.campaign.id or applied.handles.get("recipients") != _digest(plan.split):
+        if applied.campaign != campaign.id:
+            raise PlanError(f"campaign {campaign.id}: another one was applied; run `campaigns apply` for this one")
+        return Release(self._aws, campaign, applied, journal, lambda: self._check_unedited(campaign, applied)).run(
+            parts
+        )
+
+    def _checked_template(self, campaign: Campaign, halves: Halves) -> Template:
+        template = self._templates.of(campaign)
+        refuse(campaign, check_campaign(campaign, halves, template.html, HANDLEBARS))
+        return template
+
+    def _check_unedited(self, campaign: Campaign, applied: AppliedPlan) -> None:
+        if self._templates.of(campaign).digest != applied.handles.get(DIGEST):
             raise PlanError(
-                f"campaign {plan.campaign.id}: its recipients changed since it was applied; run `campaigns apply` again"
+                f"{where(campaign)}: the template was edited since it was checked; put it back as it was, or, if"
+                " nothing was sent yet, run `campaigns apply` again"
             )
-        before = self._aws.call.calls
-        pace = Pace(float(applied.handles["max_send_rate"]), self._aws.sleep)
-        accepted = {}
-        for half in (_Half("tracked", plan.split.tracked), _Half("untracked", plan.split.untracked)):
-            accepted[half.name] = 0
-            for part, contacts in half.parts():
-                pace.wait()
-                if journal.begin(part):
-                    pace.note(len(contacts))
-                    request = _request(plan.campaign, applied, half, contacts)
-                    accepted[half.name] += self._send(part, request, journal)
-        return ReleaseReport(accepted["tracked"], accepted["untracked"], self._aws.call.calls - before)
-
-    def _send(self, part: str, request: SendBulkEmailRequestTypeDef, journal: SendJournal) -> int:
-        """Send one call; answers how many of its messages SES accepted."""
-        try:
-            results = self._aws.call(lambda: self._bulk(request), repeatable=False)
-        except AmbiguousOutcome:
-            raise
-        except ProviderError:
-            journal.failed(part)
-            raise
-        if len(results) != len(request["BulkEmailEntries"]):
-            raise AmbiguousOutcome(NAME, "SES took a call without saying what became of each message")
-        statuses = {result.get("Status", "") for result in results}
-        if statuses <= ACCOUNT_WIDE:
-            journal.failed(part)
-            raise ProviderError(NAME, f"SES accepted no message of a call: {', '.join(sorted(statuses))}")
-        journal.done(part)
-        return sum(result.get("Status") == "SUCCESS" for result in results)
-
-    def _bulk(self, request: SendBulkEmailRequestTypeDef) -> list[BulkEmailEntryResultTypeDef]:
-        return whole(self._aws.ses.send_bulk_email(**request), "BulkEmailEntryResults")["BulkEmailEntryResults"]
-
-    def _check_template(self, plan: Plan) -> None:
-        ses, name = self._aws.ses, plan.campaign.content["template_name"]
-
-        def get() -> str | None:
-            try:
-                return whole(ses.get_email_template(TemplateName=name), "TemplateContent")["TemplateContent"].get(
-                    "Html", ""
-                )
-            except ses.exceptions.NotFoundException:
-                return None
-
-        html, where = self._aws.manage(get), f"campaign {plan.campaign.id}: content.template_name"
-        if html is None:
-            raise ProviderError(NAME, f"{where}: SES has no template {name}; create it")
-        hosted = plan.campaign.mechanism is Mechanism.HOSTED
-        if hosted and not _PIXEL.search(html):
-            raise PlanError(
-                f"{where}: {name} has no image at {{{{pixel_path}}}}; add one between {{{{#if pixel_path}}}} and"
-                " {{/if}}"
-            )
-        if _tracks(plan) and not _CHOICES.search(html):
-            raise PlanError(f"{where}: {name} carries a pixel but no link to {{{{choices_url}}}}; add it (§5)")
 
     def _send_rate(self) -> float:
         """Messages a second that the account may send; raises ProviderError when it may send none."""
@@ -187,18 +114,18 @@ class Campaigns:
             raise ProviderError(NAME, "sending is paused for the account in providers.ses.region; resume it in SES")
         return rate
 
-    def _steps(self, campaign: Campaign, split: Split) -> Iterator[str]:
+    def _steps(self, campaign: Campaign, halves: Halves) -> Iterator[str]:
         template = campaign.content["template_name"]
         yield f"check the template {template}, the account's sending rate and the configuration sets"
-        for half, contacts, pixel in (("tracked", split.tracked, "on"), ("untracked", split.untracked, "off")):
-            calls = -(-len(contacts) // ENTRIES)
+        for half, number, pixel in (("tracked", halves.tracked, "on"), ("untracked", halves.untracked, "off")):
+            calls = -(-number // ENTRIES)
             through = getattr(self._settings, f"configuration_set_{half}")
-            if contacts:
-                yield f"{half}: {len(contacts)} messages in {calls} calls through {through}, SES's pixel {pixel}"
+            if number:
+                yield f"{half}: {number} messages in {calls} calls through {through}, SES's pixel {pixel}"
 
 
 def _limits(campaign: Campaign) -> Iterator[str]:
-    yield "what SES does not accept of a call is counted, not sent again"
+    yield "a message that SES refuses for its recipient's sake is reported, not sent again"
     if campaign.mechanism is Mechanism.PROVIDER:
         yield "SES's pixel serves all purposes at once: only who consented to all of them is tracked"
         yield (
@@ -209,57 +136,11 @@ def _limits(campaign: Campaign) -> Iterator[str]:
             yield "SES has no anonymous pixel: the overall open rate needs mechanism = 'hosted'"
 
 
-def _tracks(plan: Plan) -> bool:
-    """Whether any mail carries an individual pixel, SES's own or the hosted one."""
-    hosted = plan.split.untracked if plan.campaign.mechanism is Mechanism.HOSTED else ()
-    return bool(plan.split.tracked) or any(contact.pixel_path.startswith("o/") for contact in hosted)
-
-
-def _request(
-    campaign: Campaign, applied: AppliedPlan, half: _Half, contacts: Sequence[Contact]
-) -> SendBulkEmailRequestTypeDef:
-    hosted = campaign.mechanism is Mechanism.HOSTED
-    return {
-        "FromEmailAddress": campaign.content["from_email"],
-        "ConfigurationSetName": applied.handles[f"configuration_set_{half.name}"],
-        "ConfigurationOverrides": {
-            "Tracking": {"OpenTrackingEnabled": "ENABLED" if half.name == "tracked" else "DISABLED"}
-        },
-        "DefaultContent": {"Template": {"TemplateName": applied.handles["template"], "TemplateData": "{}"}},
-        "BulkEmailEntries": [_entry(campaign, contact, contact.pixel_path if hosted else "") for contact in contacts],
-    }
-
-
-def _entry(campaign: Campaign, contact: Contact, pixel_path: str) -> BulkEmailEntryTypeDef:
-    """One message. Both tags stand in the entry: whether default tags survive an entry's own is unconfirmed."""
-    data = {"choices_url": contact.choices_url, "pixel_path": pixel_path}
-    return {
-        "Destination": {"ToAddresses": [contact.address]},
-        "ReplacementTags": [
-            {"Name": RECIPIENT_TAG, "Value": contact.recipient.hex()},
-            {"Name": CAMPAIGN_TAG, "Value": campaign.id},
-        ],
-        "ReplacementEmailContent": {
-            "ReplacementTemplate": {"ReplacementTemplateData": msgspec.json.encode(data).decode()}
-        },
-    }
-
-
 def _check_content(campaign: Campaign) -> None:
-    where = f"campaign {campaign.id}: content"
+    place = f"campaign {campaign.id}: content"
     unknown = sorted(campaign.content.keys() - CONTENT)
     missing = sorted(key for key in CONTENT if not campaign.content.get(key, "").strip())
     if unknown:
-        raise PlanError(f"{where}: SES knows no {', '.join(unknown)}; it takes {', '.join(sorted(CONTENT))}")
+        raise PlanError(f"{place}: SES knows no {', '.join(unknown)}; it takes {', '.join(sorted(CONTENT))}")
     if missing:
-        raise PlanError(f"{where}.{missing[0]}: missing")
-
-
-def _digest(split: Split) -> str:
-    """Who is in which half, in order."""
-    digest = hashlib.sha256()
-    for half in (split.tracked, split.untracked):
-        digest.update(len(half).to_bytes(8, "big"))
-        for contact in half:
-            digest.update(contact.recipient)
-    return digest.hexdigest()
+        raise PlanError(f"{place}.{missing[0]}: missing")

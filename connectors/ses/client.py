@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -14,6 +15,7 @@ import msgspec
 
 from connectors.retry import Caller, Failure
 from connectors.ses.settings import NAME, SesSettings
+from connectors.ses.turns import Turns
 from core.errors import SettingsError
 from core.ports import Clock
 
@@ -30,6 +32,7 @@ A = TypeVar("A", bound=Mapping[str, object])
 SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 _LOGGERS = ("boto3", "botocore", "s3transfer", "urllib3")
+_THROTTLED = frozenset({"Throttling", "Throttled", "TooManyRequests", "RequestLimitExceeded"})
 _ERROR_CODE = re.compile(r"[\w.:]{1,64}")
 
 
@@ -38,13 +41,14 @@ class UnreadableAnswer(Exception):
 
 
 class Aws:
-    """SES, S3 and SNS of one account.
+    """SES, S3 and SNS of one account. Several threads may share one.
 
     Args:
         settings: ``[providers.ses]``.
         secrets: Environment variables; credentials that are not there come from AWS's ordinary chain.
         now: The clock.
         sleep: How to wait, in seconds.
+        monotonic: A clock that never goes back, in seconds.
 
     Raises:
         SettingsError: no credentials are to be found.
@@ -57,40 +61,63 @@ class Aws:
         *,
         now: Clock,
         sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         _silence()
         self._settings = settings
         self._session = _session(settings.region, secrets)
         self.call = Caller(NAME, translate, now=now, sleep=sleep)
         self.sleep = sleep
-        self._pace = Pace(settings.management_calls_per_second, sleep)
+        self._turns = Turns(settings.management_calls_per_second, sleep, monotonic)
+        self._mine = threading.local()
+        self._making = threading.RLock()
 
-    def manage(self, call: Callable[[], T]) -> T:
-        """Run a call that SES allows once a second only; every attempt waits for its turn."""
+    @property
+    def made_here(self) -> int:
+        """The requests that this thread has made through ``manage`` and ``store``, repeated ones included."""
+        return int(getattr(self._mine, "made", 0))
+
+    def manage(self, call: Callable[[], T], *, urgent: bool = False) -> T:
+        """Run a call that SES allows once a second only; every attempt waits for its turn, urgent ones before others.
+
+        Raises:
+            ProviderRefused: a 4xx that asking again does not change.
+            ProviderError: still failing after the last attempt, or not asked because the calls before failed.
+        """
 
         def in_turn() -> T:
-            self._pace.wait()
-            self._pace.note()
-            return call()
+            self._turns.take(urgent=urgent)
+            return self._counted(call)
 
         return self.call(in_turn)
+
+    def store(self, call: Callable[[], T]) -> T:
+        """Run a call to S3, which has no such limit; raises as ``manage`` does."""
+        return self.call(lambda: self._counted(call))
+
+    def _counted(self, call: Callable[[], T]) -> T:
+        self._mine.made = self.made_here + 1
+        return call()
 
     @cached_property
     def ses(self) -> SESV2Client:
         """SES, API version 2. An answer that was cut off or is no JSON raises UnreadableAnswer."""
-        client = self._session.client("sesv2", endpoint_url=self._settings.endpoint_url, config=self._config)
+        with self._making:  # clients may be shared by threads, but not be made by several at once
+            client = self._session.client("sesv2", endpoint_url=self._settings.endpoint_url, config=self._config)
         client.meta.events.register("before-parse.sesv2", _check_answer)
         return client
 
     @cached_property
     def s3(self) -> S3Client:
         """S3."""
-        return self._session.client("s3", endpoint_url=self._settings.endpoint_url, config=self._config)
+        with self._making:
+            return self._session.client("s3", endpoint_url=self._settings.endpoint_url, config=self._config)
 
     def sns(self, region: str) -> SNSClient:
         """SNS in the region of a topic, which need not be that of SES."""
         url = self._settings.endpoint_url
-        return self._session.client("sns", region_name=region, endpoint_url=url, config=self._config)
+        with self._making:
+            return self._session.client("sns", region_name=region, endpoint_url=url, config=self._config)
 
     @cached_property
     def _config(self) -> Config:
@@ -114,8 +141,9 @@ def translate(error: Exception) -> Failure | None:
     if isinstance(error, aws.ClientError):
         metadata = error.response.get("ResponseMetadata", {})
         code = str(error.response.get("Error", {}).get("Code", ""))
+        throttled = code.removesuffix("Exception") in _THROTTLED  # some of AWS's services answer that with 400
         return Failure(
-            status=metadata.get("HTTPStatusCode"),
+            status=HTTPStatus.TOO_MANY_REQUESTS if throttled else metadata.get("HTTPStatusCode"),
             headers=metadata.get("HTTPHeaders", {}),
             detail=code if _ERROR_CODE.fullmatch(code) else "",
         )

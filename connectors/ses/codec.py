@@ -18,7 +18,7 @@ from connectors.ses.certificates import CertificateSource
 from connectors.ses.events import instant, read
 from connectors.ses.settings import SesSettings, certificate_origins
 from connectors.ses.sns import RAW_HEADER, TYPE_HEADER, Envelope, open_envelope, signed_by
-from core.errors import PayloadError, SettingsError, VerificationError
+from core.errors import KeyMissing, PayloadError, VerificationError
 from core.model import ProviderEvent, VerifiedBody, WebhookRequest
 
 _CERTIFICATE_PATH = re.compile(r"/SimpleNotificationService-[0-9a-f]{1,64}\.pem")
@@ -41,8 +41,9 @@ class SesCodec:
     ) -> None:
         self._origins = certificate_origins(settings)
         if not self._origins:
-            raise SettingsError(
-                "providers.ses.topic_arns: name the SNS topics to which the SES configuration sets publish"
+            raise KeyMissing(
+                "providers.ses.topic_arns (or SES_TOPIC_ARNS in the environment): name the SNS topics to which the SES"
+                " configuration sets publish; `webhooks install` makes one"
             )
         self._certificates = certificates
         self._authority = authority

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from connectors.ses.campaigns import Campaigns
+from connectors.ses.campaigns import ENTRIES, Campaigns
 from connectors.ses.client import Aws
 from connectors.ses.contacts import ContactSegments
+from connectors.ses.inspection import Inspection
 from connectors.ses.settings import NAME, SesSettings, topic_regions
+from connectors.ses.webhooks import Webhooks
+from core.account import Erasure, Finding, Installed, Webhook
 from core.errors import ProviderError
 from core.model import (
+    Addressee,
     AppliedPlan,
     Campaign,
+    Contact,
     ContactChange,
     EventKind,
+    Halves,
     Member,
+    Part,
     Plan,
     ProviderEvent,
     PurposeId,
     ReleaseReport,
-    Split,
     SyncReport,
 )
 from core.ports import SendJournal
+from core.tally import Tally
 
 
 class SesConnector:
@@ -42,24 +49,53 @@ class SesConnector:
         self._regions = topic_regions(settings)
         self._segments = ContactSegments(aws, settings, purposes)
         self._campaigns = Campaigns(aws, settings)
+        self._webhooks = Webhooks(aws, settings)
+        self._inspection = Inspection(aws, settings)
 
-    def sync(self, changes: Sequence[ContactChange]) -> SyncReport:
-        """Write the contacts and their consent topics, removals first, and read back what SES has of them.
+    @property
+    def calls(self) -> int:
+        """HTTP requests so far, retries included."""
+        return self._aws.call.calls
+
+    def sync(self, changes: Iterable[ContactChange]) -> Iterator[SyncReport]:
+        """Write the contacts and their consent topics, and read back what SES has of them; see ``ContactSegments``.
 
         Raises:
-            ProviderError: SES is out of reach, refuses, or its one list has no room for the topics.
+            ProviderError: SES or S3 is out of reach or refuses, an import job failed, or the list has no room for the
+                topics.
         """
         return self._segments.sync(changes)
+
+    def minimum_calls(self, tally: Tally) -> int:
+        """The fewest calls that write such changes, without those that read back."""
+        return self._segments.minimum_calls(tally)
 
     def read_back(self) -> Iterator[Member]:
         """Every contact in a consent topic, as SES has it; raises ProviderError when SES is out of reach."""
         return self._segments.read_back()
 
-    def plan(self, campaign: Campaign, split: Split) -> Plan:
-        """How SES would send both halves; raises PlanError for what it cannot. Asks SES nothing."""
-        return self._campaigns.plan(campaign, split)
+    def erase(self, contacts: Sequence[Contact]) -> Erasure:
+        """Delete contacts from the list for good; addresses on the suppression list stay there (see ``Erasures``).
 
-    def apply(self, plan: Plan) -> AppliedPlan:
+        Raises:
+            ProviderError: SES is out of reach.
+        """
+        return self._segments.erase(contacts)
+
+    def part_size(self, campaign: Campaign) -> int:  # noqa: ARG002 - the same for every campaign
+        """Recipients of one part: the entries of one SendBulkEmail."""
+        return ENTRIES
+
+    def plan(self, campaign: Campaign, halves: Halves) -> Plan:
+        """How SES would send both halves. Reads the template and changes nothing.
+
+        Raises:
+            PlanError: SES cannot, or the template does not carry what the law asks for.
+            ProviderError: SES is out of reach.
+        """
+        return self._campaigns.plan(campaign, halves)
+
+    def apply(self, plan: Plan, addressees: Callable[[], Iterator[Addressee]]) -> AppliedPlan:  # noqa: ARG002 - SES keeps no list of them
         """Check all that the campaign needs at SES, and make a missing configuration set where that is safe.
 
         Raises:
@@ -68,15 +104,46 @@ class SesConnector:
         """
         return self._campaigns.apply(plan)
 
-    def release(self, plan: Plan, applied: AppliedPlan, journal: SendJournal) -> ReleaseReport:
-        """Send both halves; parts that the journal has as done are skipped and not counted.
+    def release(
+        self, campaign: Campaign, applied: AppliedPlan, parts: Iterable[Part], journal: SendJournal
+    ) -> ReleaseReport:
+        """Send the parts; those that the journal has as done are skipped and not counted.
 
         Raises:
-            PlanError: the recipients changed since the plan was applied.
+            PlanError: the template was edited since the campaign was applied.
             AmbiguousOutcome: a part may or may not have been sent.
-            ProviderError: SES refused a part, or is out of reach.
+            ProviderError: SES refused a part or some of its messages, or is out of reach.
         """
-        return self._campaigns.release(plan, applied, journal)
+        return self._campaigns.release(campaign, applied, parts, journal)
+
+    def inspect(self, webhook_url: str, topics: Collection[str]) -> Iterator[Finding]:
+        """Every setting at SES and SNS that would track somebody or lose a withdrawal; see ``Inspection``."""
+        return self._inspection.findings(webhook_url, topics)
+
+    def webhooks(self) -> Sequence[Webhook]:
+        """What the allowed topics deliver to over HTTP; raises ProviderError when SNS is out of reach."""
+        return self._webhooks.all()
+
+    def install_webhook(self, url: str) -> Installed:
+        """Have SES's events come to ``url`` through SNS; see ``Webhooks.install``.
+
+        Raises:
+            InputError: not an address that SNS can deliver to.
+            ProviderError: SES or SNS is out of reach or refuses.
+        """
+        return self._webhooks.install(url)
+
+    def rotate_webhook(self, url: str) -> Installed:
+        """Nothing to do: SNS renews its signing key itself, and the codec fetches each new certificate."""
+        return self._webhooks.rotate(url)
+
+    def remove_webhook(self, url: str) -> bool:
+        """Unsubscribe ``url``; False when no allowed topic delivers there.
+
+        Raises:
+            ProviderError: its subscription still waits to be confirmed, or SNS is out of reach.
+        """
+        return self._webhooks.remove(url)
 
     def confirm_subscription(self, event: ProviderEvent) -> None:
         """Confirm a subscription of an allowed topic by an authenticated call; no URL of the message is requested.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -18,13 +20,18 @@ RECIPIENT_TAG = "pixelproof_recipient"
 CAMPAIGN_TAG = "pixelproof_campaign"
 """The message tag with the campaign's name."""
 
+TOPICS_VARIABLE = "SES_TOPIC_ARNS"
+"""The environment variable with further SNS topics, separated by commas, as ``webhooks install`` gives them."""
+
 DAY = 86_400
 """Seconds."""
 
 DNS_SUFFIXES = {"aws": "amazonaws.com", "aws-cn": "amazonaws.com.cn", "aws-us-gov": "amazonaws.com"}
 """By partition: what the host names of SNS end in."""
 
-_TOPIC_ARN = re.compile(r"arn:(?P<partition>[a-z-]+):sns:(?P<region>[a-z0-9-]+):\d{12}:[A-Za-z0-9_-]{1,256}")
+_TOPIC_ARN = re.compile(
+    r"arn:(?P<partition>[a-z-]+):sns:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):[A-Za-z0-9_-]{1,256}"
+)
 _LOOPBACK = re.compile(r"http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?")
 
 _Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
@@ -39,14 +46,18 @@ class SesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     Attributes:
         region: The AWS region of SES and S3, such as ``eu-west-3``.
         contact_list: The account's contact list (SES allows one an account and region). Created when missing. Its
-            contacts' AttributesData get the fields ``choices_url`` and ``pixel_path``; other fields survive single
-            updates, but not an import job, since SES lists contacts without them.
+            contacts' AttributesData get the fields ``choices_url`` and ``pixel_path``.
+        foreign_attributes: What becomes of AttributesData of the team's own when more than 20 contacts change at once.
+            SES lists contacts without them, and an import replaces them. ``keep``: each contact that is in the list
+            already is asked for before, at one a second, so that nothing is lost: an hour for 3,600 of them, none for
+            new ones. ``replace``: nobody else writes AttributesData, so nobody is asked for.
         topic_prefix: Consent topics are named ``<prefix><purpose>``.
         import_bucket: The S3 bucket through which more than 20 contacts at once are imported; SES must be allowed to
             read it. Without one they go one by one, about three seconds each. Each object is deleted after use; a
             lifecycle rule should catch what a crash leaves.
-        topic_arns: The SNS topics whose callbacks are taken. All others are refused. Where exactly one is named,
-            configuration sets that have to be made publish to it.
+        topic_arns: The SNS topics whose callbacks are taken, with those in the environment variable
+            ``SES_TOPIC_ARNS``. All others are refused. Where exactly one is named, configuration sets that have to be
+            made publish to it.
         configuration_set_tracked: The configuration set of mail with SES's own pixel: publishes opens.
         configuration_set_untracked: The one of all other mail: publishes no opens, VDM engagement metrics off.
         redirect_domain: A domain verified in SES that serves the pixel. Needed only to have the tracked configuration
@@ -56,9 +67,9 @@ class SesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             AWS's domain. Only ``http`` on the loopback may be set, for local servers.
         sns_authority_file: PEM file of the authority that issued the local server's signing certificate; goes with
             ``sns_certificate_origin`` and only with it.
-        tolerance_seconds: How old a signed callback may be. SNS repeats for an hour over HTTPS and for 23 days into
-            SQS, where a message waits up to 14 days more: 38 days cover both. Repetitions are recognised by their
-            keys, not by their age.
+        tolerance_seconds: How old a signed callback may be. SNS repeats for an hour at most over HTTPS and for 23 days
+            into SQS, where a message waits up to 14 days more: 38 days cover both. Repetitions are recognised by
+            their keys, not by their age.
         future_tolerance_seconds: How far a callback's timestamp may lie ahead of this machine's clock.
         management_calls_per_second: SES allows one request a second for all but sending mail.
         timeout_seconds: After how long a single request is given up.
@@ -67,6 +78,7 @@ class SesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     region: Annotated[str, Meta(pattern=r"\A[a-z0-9-]{1,32}\Z")]
     contact_list: _Name = "pixelproof"
+    foreign_attributes: Literal["keep", "replace"] = "keep"
     topic_prefix: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,30}\Z")] = "pixelproof-"
     import_bucket: Annotated[str, Meta(pattern=r"\A[a-z0-9.-]{3,63}\Z")] | None = None
     topic_arns: tuple[str, ...] = ()
@@ -83,13 +95,40 @@ class SesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     patience_seconds: Annotated[float, Meta(gt=0, le=DAY)] = 3_600.0
 
 
+@dataclass(frozen=True, slots=True)
+class TopicName:
+    """The parts of an SNS topic's ARN."""
+
+    partition: str
+    region: str
+    account: str
+
+
+def topic_name(arn: str) -> TopicName | None:
+    """The parts of the ARN of a standard SNS topic in a known partition; None when it is not one."""
+    match = _TOPIC_ARN.fullmatch(arn)
+    return TopicName(**match.groupdict()) if match and match["partition"] in DNS_SUFFIXES else None
+
+
+def with_topics(settings: SesSettings, secrets: Mapping[str, str]) -> SesSettings:
+    """The settings with the topics of the environment variable ``SES_TOPIC_ARNS`` among ``topic_arns``.
+
+    Raises:
+        SettingsError: an entry of the variable is not the ARN of a standard SNS topic.
+    """
+    named = [arn.strip() for arn in secrets.get(TOPICS_VARIABLE, "").split(",") if arn.strip()]
+    for place, arn in enumerate(named, 1):
+        _parts(arn, f"{TOPICS_VARIABLE}: entry {place}")
+    return msgspec.structs.replace(settings, topic_arns=tuple(dict.fromkeys((*settings.topic_arns, *named))))
+
+
 def topic_regions(settings: SesSettings) -> dict[str, str]:
     """The region of each allowed topic, by its ARN.
 
     Raises:
         SettingsError: not the ARN of a standard SNS topic in a known partition.
     """
-    return {arn: _parts(arn, place)["region"] for place, arn in enumerate(settings.topic_arns)}
+    return {arn: name.region for arn, name in _topics(settings).items()}
 
 
 def certificate_origins(settings: SesSettings) -> dict[str, str]:
@@ -109,15 +148,18 @@ def certificate_origins(settings: SesSettings) -> dict[str, str]:
             "providers.ses.sns_authority_file: goes with providers.ses.sns_certificate_origin, for local servers only:"
             " set both or neither"
         )
-    parts = {arn: _parts(arn, place) for place, arn in enumerate(settings.topic_arns)}
-    return {arn: local or f"https://sns.{p['region']}.{DNS_SUFFIXES[p['partition']]}" for arn, p in parts.items()}
+    topics = _topics(settings).items()
+    return {arn: local or f"https://sns.{name.region}.{DNS_SUFFIXES[name.partition]}" for arn, name in topics}
 
 
-def _parts(arn: str, place: int) -> dict[str, str]:
-    match = _TOPIC_ARN.fullmatch(arn)
-    if match is None or match["partition"] not in DNS_SUFFIXES:
+def _topics(settings: SesSettings) -> dict[str, TopicName]:
+    return {arn: _parts(arn, f"providers.ses.topic_arns[{n}]") for n, arn in enumerate(settings.topic_arns)}
+
+
+def _parts(arn: str, where: str) -> TopicName:
+    name = topic_name(arn)
+    if name is None:
         raise SettingsError(
-            f"providers.ses.topic_arns[{place}]: not the ARN of a standard SNS topic, such as"
-            " arn:aws:sns:eu-west-3:123456789012:name"
+            f"{where}: not the ARN of a standard SNS topic, such as arn:aws:sns:eu-west-3:123456789012:name"
         )
-    return match.groupdict()
+    return name

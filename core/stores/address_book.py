@@ -5,7 +5,7 @@ So erasing an address harms no proof, and a copy of the ledger carries no addres
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from core.model import RecipientId
@@ -14,6 +14,10 @@ from core.stores.database import Database, in_chunks
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS contact(
   recipient BLOB PRIMARY KEY, address TEXT NOT NULL, locale TEXT) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS arrival(id INTEGER PRIMARY KEY AUTOINCREMENT, recipient BLOB NOT NULL) STRICT;
+CREATE TRIGGER IF NOT EXISTS arrived AFTER INSERT ON contact BEGIN
+  INSERT INTO arrival(recipient) VALUES (new.recipient);
+END;
 """
 _PUT = """
 INSERT INTO contact VALUES (?,?,?)
@@ -51,9 +55,19 @@ class SqliteAddressBook:
         sql = "SELECT * FROM contact WHERE recipient>? ORDER BY recipient LIMIT ?"
         return list(self.db.rows(sql, (after or b"", limit)))
 
+    def arrivals(self) -> int:
+        """The number of the newest arrival, counted from 1 since the book was begun."""
+        return int(self.db.row("SELECT coalesce(max(id), 0) FROM arrival")[0])
+
+    def arrived(self, after: int, until: int) -> Iterator[RecipientId]:
+        """Who came in behind ``after``, up to ``until``."""
+        sql = "SELECT DISTINCT recipient FROM arrival WHERE id>? AND id<=? ORDER BY recipient"
+        return (recipient for (recipient,) in self.db.rows(sql, (after, until)))
+
     def erase(self, recipient: RecipientId) -> bool:
         """Forget an address; False when it was not known."""
         with self.db.transaction() as connection:
+            connection.execute("DELETE FROM arrival WHERE recipient=?", (recipient,))
             return connection.execute("DELETE FROM contact WHERE recipient=?", (recipient,)).rowcount == 1
 
     def count(self) -> int:

@@ -17,6 +17,8 @@ BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process that is writing."""
 VARIABLES = 500
 """Values in one IN list."""
+FORM = 2
+"""The form of the tables, written into each file; a file of another form is not touched."""
 
 
 class Database:
@@ -27,7 +29,7 @@ class Database:
         schema: ``CREATE TABLE IF NOT EXISTS`` statements.
 
     Raises:
-        StoreError: the file cannot be opened or is not a database.
+        StoreError: the file cannot be opened, is not a database, or was made by another version of this program.
     """
 
     def __init__(self, path: Path, schema: str) -> None:
@@ -41,7 +43,7 @@ class Database:
             self._writer = self._connect()
             _switch_to_wal(self._writer)
             self._writer.execute("PRAGMA synchronous=FULL")
-            self._writer.executescript(schema)
+            self._make(schema)
 
     def close(self) -> None:
         """Close every connection. Nothing may be under way."""
@@ -93,6 +95,16 @@ class Database:
         except sqlite3.Error as error:
             return [f"{self.path.name}: {error}"]
         return [] if found == ["ok"] else [f"{self.path.name}: {text}" for text in found]
+
+    def _make(self, schema: str) -> None:
+        """Make the tables in one transaction; a file that has tables must have them in today's form."""
+        (tables,) = self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (form,) = self._writer.execute("PRAGMA user_version").fetchone()
+        if tables and form != FORM:
+            raise StoreError(
+                f"{self.path.name}: made by another version of pixelproof (form {form}, this one reads {FORM})"
+            )
+        self._writer.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={FORM}; COMMIT")
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)

@@ -1,38 +1,35 @@
-"""The working records on SQLite, in the ledger's file: see ``core.ports.Records``."""
+"""The working records on SQLite, in the ledger's file: see ``core.records.Records``."""
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
 
-import msgspec
-
-from core.errors import AmbiguousOutcome, StoreError
-from core.model import PixelMode, PurposeId, RecipientId
-from core.ports import CampaignRecord, Confirmed
+from core.model import PurposeId, RecipientId
+from core.records import Confirmed, SyncState
 from core.stores.database import Database, in_chunks
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS notice(sha256 TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS confirmed(
   provider TEXT NOT NULL, recipient BLOB NOT NULL, purposes TEXT NOT NULL, carried BLOB NOT NULL,
-  PRIMARY KEY(provider, recipient)) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS campaign(
-  id TEXT PRIMARY KEY, record BLOB NOT NULL, sent INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS snapshot(
-  campaign TEXT NOT NULL, recipient BLOB NOT NULL, mode TEXT NOT NULL,
-  PRIMARY KEY(campaign, recipient)) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS send_part(
-  campaign TEXT NOT NULL, part TEXT NOT NULL, state TEXT NOT NULL, PRIMARY KEY(campaign, part)) STRICT, WITHOUT ROWID;
+  mark INTEGER NOT NULL, refused INTEGER NOT NULL, PRIMARY KEY(provider, recipient)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS in_doubt ON confirmed(provider, recipient) WHERE mark<>0;
+CREATE TABLE IF NOT EXISTS sync_state(
+  provider TEXT PRIMARY KEY, position INTEGER NOT NULL, arrivals INTEGER NOT NULL, settings BLOB NOT NULL,
+  complete_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 
-_STARTED = "SELECT 1 FROM send_part WHERE campaign=? AND state<>'failed'"
-_RECORD = msgspec.json.Decoder(CampaignRecord)
+MARK_BITS = 62
+_COLUMNS = "recipient, purposes, carried, mark, refused"
+_PENDING = f"SELECT {_COLUMNS} FROM confirmed INDEXED BY in_doubt WHERE provider=? AND mark<>0 ORDER BY recipient"  # noqa: S608
+_PUT = "INSERT OR REPLACE INTO confirmed VALUES (?,?,?,?,?,?)"
 
 
 class SqliteRecords:
-    """See ``core.ports.Records``.
+    """See ``core.records.Records``.
 
     Args:
         db: The database, made with ``SCHEMA``.
@@ -54,98 +51,102 @@ class SqliteRecords:
 
     def confirmed(self, provider: str, recipients: Collection[RecipientId]) -> dict[RecipientId, Confirmed]:
         """What was last confirmed at an ESP."""
-        found: dict[RecipientId, Confirmed] = {}
-        select = "SELECT recipient, purposes, carried FROM confirmed WHERE recipient IN ({}) AND provider=?"
-        for sql, chunk in in_chunks([*recipients], select):
-            for recipient, purposes, carried in self.db.rows(sql, [*chunk, provider]):
-                found[recipient] = Confirmed(frozenset(map(PurposeId, purposes.split())), carried)
-        return found
+        return _confirmed(self.db.reader, provider, recipients)
 
-    def confirm(self, provider: str, rows: Mapping[RecipientId, Confirmed]) -> None:
-        """Note what an ESP confirmed."""
-        values = [(provider, r, " ".join(sorted(row.purposes)), row.carried) for r, row in rows.items()]
+    def doubt(self, provider: str, rows: Mapping[RecipientId, frozenset[PurposeId]]) -> int:
+        """Note all that the ESP may hold, besides what it may hold already; answers the mark of this doubt."""
+        mark = _new_mark()
         with self.db.transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO confirmed VALUES (?,?,?,?)", values)
+            before = _confirmed(connection, provider, rows)
+            _put(
+                connection,
+                provider,
+                {r: Confirmed(p | before[r].purposes if r in before else p, b"", mark) for r, p in rows.items()},
+            )
+        return mark
 
-    def save_campaign(self, record: CampaignRecord, modes: Iterable[tuple[RecipientId, PixelMode]]) -> None:
-        """Keep an applied campaign with its snapshot, in place of an earlier one that was not sent.
-
-        Raises:
-            StoreError: a part of it left already.
-        """
-        name = record.campaign.id
+    def settle(self, provider: str, rows: Mapping[RecipientId, Confirmed], mark: int) -> set[RecipientId]:
+        """Settle what is still in doubt by that mark; whatever else was doubted or settled since stays in doubt."""
+        written, crossed = {}, set()
         with self.db.transaction() as connection:
-            if connection.execute(_STARTED, (name,)).fetchone():
-                raise StoreError(f"campaign {name}: a part of it left already; what was applied can no longer change")
-            connection.execute("DELETE FROM snapshot WHERE campaign=?", (name,))
+            before = _confirmed(connection, provider, rows)
+            for recipient, row in rows.items():
+                known = before.get(recipient, Confirmed())
+                if known.mark == mark:
+                    written[recipient] = row
+                else:
+                    # A new mark, so that the other call cannot settle it either: which came last is not known.
+                    written[recipient] = Confirmed(known.purposes | row.purposes, b"", _new_mark())
+                    crossed.add(recipient)
+            _put(connection, provider, written)
+        return crossed
+
+    def pending(self, provider: str) -> Iterator[tuple[RecipientId, Confirmed]]:
+        """What is in doubt, in the order of recipients."""
+        # SQLite would read the whole table in the order of its key, for want of statistics.
+        return (_row(row) for row in self.db.rows(_PENDING, (provider,)))
+
+    def held(
+        self, provider: str, after: RecipientId | None = None, limit: int = 10_000
+    ) -> list[tuple[RecipientId, Confirmed]]:
+        """A page of all that an ESP holds, in the order of recipients, beginning behind ``after``."""
+        sql = f"SELECT {_COLUMNS} FROM confirmed WHERE provider=? AND recipient>? ORDER BY recipient LIMIT ?"  # noqa: S608
+        return [_row(row) for row in self.db.rows(sql, (provider, after or b"", limit))]
+
+    def forget_held(self, provider: str, recipients: Collection[RecipientId]) -> None:
+        """Forget what an ESP held about people whom it has erased."""
+        with self.db.transaction() as connection:
             connection.executemany(
-                "INSERT INTO snapshot VALUES (?,?,?)", ((name, recipient, mode.value) for recipient, mode in modes)
-            )
-            connection.execute(
-                "INSERT OR REPLACE INTO campaign(id, record) VALUES (?,?)", (name, msgspec.json.encode(record))
+                "DELETE FROM confirmed WHERE provider=? AND recipient=?", [(provider, r) for r in recipients]
             )
 
-    def campaign(self, campaign: str) -> CampaignRecord | None:
-        """An applied campaign."""
-        row = self.db.row("SELECT record, sent FROM campaign WHERE id=?", (campaign,))
+    def sync_state(self, provider: str) -> SyncState | None:
+        """How far the last sync came; None before the first one."""
+        sql = "SELECT position, arrivals, settings, complete_at FROM sync_state WHERE provider=?"
+        row = self.db.row(sql, (provider,))
         if row is None:
             return None
-        return replace(_RECORD.decode(row[0]), sent=bool(row[1]))
+        position, arrivals, settings, complete_at = row
+        return SyncState(position, arrivals, settings, datetime.fromtimestamp(complete_at, UTC))
 
-    def started(self, campaign: str) -> bool:
-        """Whether a part of it left, or may have: from then on what was applied must not change."""
-        return self.db.row(_STARTED, (campaign,)) is not None
-
-    def mark_sent(self, campaign: str) -> None:
-        """Note that both halves left."""
+    def save_sync_state(self, provider: str, state: SyncState) -> None:
+        """Note how far a sync came."""
+        at = int(state.complete_at.timestamp())
         with self.db.transaction() as connection:
-            connection.execute("UPDATE campaign SET sent=1 WHERE id=?", (campaign,))
-
-    def modes(self, campaign: str, recipients: Collection[RecipientId]) -> dict[RecipientId, PixelMode]:
-        """Which pixel those recipients got, from the snapshot."""
-        found: dict[RecipientId, PixelMode] = {}
-        select = "SELECT recipient, mode FROM snapshot WHERE recipient IN ({}) AND campaign=?"
-        for sql, chunk in in_chunks([*recipients], select):
-            found.update((r, PixelMode(mode)) for r, mode in self.db.rows(sql, [*chunk, campaign]))
-        return found
-
-    def journal(self, campaign: str) -> SqliteSendJournal:
-        """The campaign's send journal."""
-        return SqliteSendJournal(self.db, campaign)
+            connection.execute(
+                "INSERT OR REPLACE INTO sync_state VALUES (?,?,?,?,?)",
+                (provider, state.position, state.arrivals, state.settings, at),
+            )
 
 
-class SqliteSendJournal:
-    """See ``core.ports.SendJournal``."""
+def _new_mark() -> int:
+    return secrets.randbits(MARK_BITS) | 1
 
-    def __init__(self, db: Database, campaign: str) -> None:
-        self._db = db
-        self._campaign = campaign
 
-    def begin(self, part: str) -> bool:
-        """Note that ``part`` is about to be sent; False when it was sent before; raises AmbiguousOutcome."""
-        with self._db.transaction() as connection:
-            row = connection.execute(
-                "SELECT state FROM send_part WHERE campaign=? AND part=?", (self._campaign, part)
-            ).fetchone()
-            if row == ("done",):
-                return False
-            if row == ("begun",):
-                raise AmbiguousOutcome(
-                    f"campaign {self._campaign}",
-                    f"part {part} began to be sent and nobody knows whether it left: look it up at the ESP",
-                )
-            self._set(connection, part, "begun")
-            return True
+def _row(row: tuple[bytes, str, bytes, int, int]) -> tuple[RecipientId, Confirmed]:
+    recipient, purposes, carried, mark, refused = row
+    return RecipientId(recipient), Confirmed(_purposes(purposes), carried, mark, bool(refused))
 
-    def done(self, part: str) -> None:
-        """Note that the ESP accepted ``part``."""
-        with self._db.transaction() as connection:
-            self._set(connection, part, "done")
 
-    def failed(self, part: str) -> None:
-        """Note that the ESP refused ``part``."""
-        with self._db.transaction() as connection:
-            self._set(connection, part, "failed")
+def _purposes(text: str) -> frozenset[PurposeId]:
+    return frozenset(map(PurposeId, text.split()))
 
-    def _set(self, connection: sqlite3.Connection, part: str, state: str) -> None:
-        connection.execute("INSERT OR REPLACE INTO send_part VALUES (?,?,?)", (self._campaign, part, state))
+
+def _confirmed(
+    connection: sqlite3.Connection, provider: str, recipients: Collection[RecipientId]
+) -> dict[RecipientId, Confirmed]:
+    found: dict[RecipientId, Confirmed] = {}
+    select = f"SELECT {_COLUMNS} FROM confirmed WHERE recipient IN ({{}}) AND provider=?"  # noqa: S608 - no input
+    for sql, chunk in in_chunks([*recipients], select):
+        found.update(map(_row, connection.execute(sql, [*chunk, provider])))
+    return found
+
+
+def _put(connection: sqlite3.Connection, provider: str, rows: Mapping[RecipientId, Confirmed]) -> None:
+    connection.executemany(
+        _PUT,
+        [
+            (provider, r, " ".join(sorted(c.purposes)), c.carried, c.mark, int(c.refused))
+            for r, c in sorted(rows.items())
+        ],
+    )

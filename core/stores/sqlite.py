@@ -84,6 +84,15 @@ class SqliteStore:
         for position, *row in self.db.rows("SELECT position, recipient, seq, body, hash FROM entry ORDER BY position"):
             yield position, _entry(row)
 
+    def size(self) -> int:
+        """How many entries there are: the position of the newest."""
+        return int(self.db.row("SELECT coalesce(max(position), 0) FROM entry")[0])
+
+    def touched(self, after: int, until: int) -> Iterator[RecipientId]:
+        """Whose chains grew behind position ``after``, up to ``until``, in the order of recipients."""
+        sql = "SELECT DISTINCT recipient FROM entry WHERE position>? AND position<=? ORDER BY recipient"
+        return (recipient for (recipient,) in self.db.rows(sql, (after, until)))
+
     def chains(self) -> Iterator[Entry]:
         """Every entry, chain by chain."""
         for row in self.db.rows("SELECT recipient, seq, body, hash FROM entry ORDER BY recipient, seq"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import md5
 from typing import Any
@@ -17,29 +18,36 @@ from connectors.mailchimp.settings import MailchimpSettings
 from connectors.simulators.base import Account
 from connectors.simulators.mailchimp import MailchimpSimulator
 from connectors.simulators.mailchimp.audience import Subscriber, name_of
+from connectors.simulators.mailchimp.merge import from_placeholders
 from connectors.simulators.serving import served, simulated
 from core.model import (
+    Addressee,
     AppliedPlan,
     Campaign,
     CampaignId,
     CampaignKind,
     Contact,
     ContactChange,
+    Halves,
     Mechanism,
+    Part,
     Plan,
     ProviderEvent,
     PurposeId,
     RecipientId,
-    Split,
+    ReleaseReport,
+    SyncReport,
 )
-from core.ports import ProviderContext
+from core.ports import ProviderContext, SendJournal
 from tests.contract.ground import Faults, receiving
 
 PERFORMANCE, PROFILING = PurposeId("performance"), PurposeId("profiling")
-HTML = (
+HTML = '<html><body><p>News</p><a href="[[choices_url]]">Your choices</a></body></html>'
+HOSTED_HTML = (
     '<html><body><p>News</p><a href="[[choices_url]]">Your choices</a>'
     '[[if_pixel]]<img src="https://pixel.example/[[pixel_path]]/news.gif">[[end_if]]</body></html>'
 )
+"""With the hosted pixel of the campaign ``news``."""
 ESP_PIXEL, HOSTED_PIXEL = "/open/", "https://pixel.example/"
 
 
@@ -54,9 +62,73 @@ def people(prefix: str, number: int, pixel_path: str = "") -> list[Contact]:
     return [contact(f"{prefix}{n}", pixel_path) for n in range(number)]
 
 
-def change(who: Contact, desired: Iterable[PurposeId] = (), confirmed: Iterable[PurposeId] = ()) -> ContactChange:
+def change(
+    who: Contact, desired: Iterable[PurposeId] = (), confirmed: Iterable[PurposeId] = (), *, doubtful: bool = False
+) -> ContactChange:
     """What the ledger wants for somebody against what was confirmed."""
-    return ContactChange(who, frozenset(desired), frozenset(confirmed))
+    return ContactChange(who, frozenset(desired), frozenset(confirmed), doubtful)
+
+
+def whole(reports: Iterable[SyncReport]) -> SyncReport:
+    """All reports of a run as one; nobody may stand in two of them, or twice in one."""
+    confirmed: list[RecipientId] = []
+    rejected: list[RecipientId] = []
+    calls = 0
+    for report in reports:
+        assert report.confirmed or report.rejected
+        confirmed.extend(report.confirmed)
+        rejected.extend(report.rejected)
+        calls += report.api_calls
+    assert len({*confirmed, *rejected}) == len(confirmed) + len(rejected)
+    return SyncReport(frozenset(confirmed), frozenset(rejected), calls)
+
+
+@dataclass
+class Mailing:
+    """A campaign in two halves, as ``core`` would have it planned, applied and released by a bench's connector."""
+
+    by: Bench
+    campaign: Campaign
+    tracked: Sequence[Contact]
+    untracked: Sequence[Contact]
+    applied: AppliedPlan | None = None
+
+    @property
+    def halves(self) -> Halves:
+        """How many get what."""
+        paths = [who.pixel_path for who in self.untracked]
+        individual = len(self.tracked) + sum(path.startswith("o/") for path in paths)
+        return Halves(len(self.tracked), len(self.untracked), individual, paths.count("a"))
+
+    @property
+    def handles(self) -> Mapping[str, str]:
+        """What stands at Mailchimp."""
+        assert self.applied
+        return self.applied.handles
+
+    def addressees(self) -> Iterator[Addressee]:
+        """Everybody, as apply reads them."""
+        yield from (Addressee(who, tracked=True) for who in self.tracked)
+        yield from (Addressee(who, tracked=False) for who in self.untracked)
+
+    def parts(self) -> Iterator[Part]:
+        """The halves, as release reads them."""
+        yield Part("tracked", tracked=True, size=len(self.tracked), contacts=lambda: iter(self.tracked))
+        yield Part("untracked", tracked=False, size=len(self.untracked), contacts=lambda: iter(self.untracked))
+
+    def plan(self) -> Plan:
+        """Its plan."""
+        return self.by.connector.plan(self.campaign, self.halves)
+
+    def apply(self) -> Mailing:
+        """Have it set up, once more where it was."""
+        self.applied = self.by.connector.apply(self.plan(), self.addressees)
+        return self
+
+    def release(self, journal: SendJournal) -> ReleaseReport:
+        """Have it sent."""
+        assert self.applied
+        return self.by.connector.release(self.campaign, self.applied, self.parts(), journal)
 
 
 class Bench:
@@ -69,7 +141,7 @@ class Bench:
         http: httpx.Client,
         *,
         api_url: str | None = None,
-        **settings: str,
+        **settings: Any,  # noqa: ANN401 - as msgspec reads them
     ) -> None:
         self.simulator = simulator
         self.account = account
@@ -80,19 +152,38 @@ class Bench:
         self.context = ProviderContext(account.secrets, (PERFORMANCE, PROFILING), lambda: datetime.now(UTC))
         self.connector = MailchimpConnector(self.settings, self.context, sleep=self.slept.append)
 
-    def behind(self, **changed: str) -> Bench:
+    def behind(self, api_url: str | None = None, **changed: Any) -> Bench:  # noqa: ANN401 - the same
         """Another connector to the same account, with other settings."""
-        return Bench(self.simulator, self.account, self.http, **changed)
+        return Bench(self.simulator, self.account, self.http, api_url=api_url, **changed)
 
-    def api(self, method: str, path: str, json: object = None) -> None:
+    def api(self, method: str, path: str, json: object = None) -> httpx.Response:
         """A call of somebody else, such as a person at Mailchimp's interface."""
         auth = ("user", self.simulator.api_key)
-        self.http.request(method, f"/3.0{path}", auth=auth, json=json).raise_for_status()
+        return self.http.request(method, f"/3.0{path}", auth=auth, json=json).raise_for_status()
 
     def sync(self, contacts: Sequence[Contact], purposes: Iterable[PurposeId] = ()) -> None:
         """Put contacts into the audience."""
-        report = self.connector.sync([change(who, purposes) for who in contacts])
-        assert not report.rejected
+        assert not self.push(*(change(who, purposes) for who in contacts)).rejected
+
+    def push(self, *changes: ContactChange) -> SyncReport:
+        """Synchronise changes; the reports as one."""
+        return whole(self.connector.sync(changes))
+
+    def mailing(self, contacts: Sequence[Contact]) -> str:
+        """Somebody sends a tracked campaign to these members by hand; answers its ID."""
+        at = f"/lists/{self.settings.list_id}/segments"
+        segment = self.api("POST", at, {"name": f"by hand {contacts[0].address}", "static_segment": []}).json()["id"]
+        for start in range(0, len(contacts), 500):
+            addresses = [who.address for who in contacts[start : start + 500]]
+            self.api("POST", f"{at}/{segment}", {"members_to_add": addresses})
+        condition = {"condition_type": "StaticSegment", "field": "static_segment", "op": "static_is", "value": segment}
+        recipients = {"list_id": self.settings.list_id, "segment_opts": {"match": "all", "conditions": [condition]}}
+        names = {"title": "by hand", "subject_line": "News", "from_name": "Us", "reply_to": "us@team.example"}
+        body = {"type": "regular", "recipients": recipients, "settings": names, "tracking": {"opens": True}}
+        campaign = str(self.api("POST", "/campaigns", body).json()["id"])
+        self.api("PUT", f"/campaigns/{campaign}/content", {"html": "<html><body>News</body></html>"})
+        self.api("POST", f"/campaigns/{campaign}/actions/send")
+        return campaign
 
     def member(self, who: Contact) -> Subscriber:
         """A contact as Mailchimp has it."""
@@ -105,20 +196,38 @@ class Bench:
 
     def campaign(self, mechanism: Mechanism = Mechanism.PROVIDER) -> Campaign:
         """A mailing."""
-        purposes, content = (PERFORMANCE,), self.account.content
+        purposes, content = (PERFORMANCE,), dict(self.account.content)
+        if mechanism is Mechanism.HOSTED:
+            content["template_id"] = str(
+                self.simulator.campaigns.add_template("hosted", from_placeholders(HOSTED_HTML))
+            )
         return Campaign(CampaignId("news"), "mailchimp", CampaignKind.REQUESTED, purposes, mechanism, content=content)
 
-    def plan(self, tracked: Sequence[Contact], untracked: Sequence[Contact], campaign: Campaign | None = None) -> Plan:
-        """The plan of a mailing."""
-        return self.connector.plan(campaign or self.campaign(), Split(tuple(tracked), tuple(untracked)))
+    def halved(
+        self, tracked: Sequence[Contact], untracked: Sequence[Contact], campaign: Campaign | None = None
+    ) -> Mailing:
+        """A mailing to these halves."""
+        return Mailing(self, campaign or self.campaign(), tracked, untracked)
 
     def ready(
         self, tracked: Sequence[Contact], untracked: Sequence[Contact], campaign: Campaign | None = None
-    ) -> tuple[Plan, AppliedPlan]:
+    ) -> Mailing:
         """Everybody in the audience, and the mailing applied."""
         self.sync([*tracked, *untracked])
-        plan = self.plan(tracked, untracked, campaign)
-        return plan, self.connector.apply(plan)
+        return self.halved(tracked, untracked, campaign).apply()
+
+    def written(self, html: str = HTML, **named: Any) -> str:  # noqa: ANN401 - as the API takes it
+        """Somebody writes a campaign in Mailchimp, opens on as usual; answers its ID. ``named``: its settings."""
+        kind, tracking = named.pop("type", "regular"), named.pop("tracking", {})
+        settings = {"title": "News", "subject_line": "News", "from_name": "Us", "reply_to": "us@team.example"} | named
+        body = {"type": kind, "recipients": {"list_id": self.settings.list_id}, "settings": settings}
+        campaign = str(self.api("POST", "/campaigns", body | {"tracking": tracking}).json()["id"])
+        self.api("PUT", f"/campaigns/{campaign}/content", {"html": from_placeholders(html)})
+        return campaign
+
+    def copying(self, source: str, mechanism: Mechanism = Mechanism.PROVIDER) -> Campaign:
+        """A mailing whose content is that campaign's."""
+        return replace(self.campaign(mechanism), content={"campaign_id": source})
 
     def mails(self) -> dict[str, list[str]]:
         """The HTML of the mails that everybody got, by address."""
@@ -146,7 +255,7 @@ class Bench:
 
 
 @contextmanager
-def serving(html: str = HTML, **settings: str) -> Iterator[Bench]:
+def serving(html: str = HTML, **settings: Any) -> Iterator[Bench]:  # noqa: ANN401 - the same
     """A simulator without faults, and a connector that talks to it."""
     simulator = MailchimpSimulator()
     with simulated(simulator) as url, httpx.Client(base_url=url) as http:
@@ -155,13 +264,13 @@ def serving(html: str = HTML, **settings: str) -> Iterator[Bench]:
 
 
 @contextmanager
-def faulty(bench: Bench, *faults: Faults) -> Iterator[Bench]:
-    """The same simulator behind faults."""
+def faulty(bench: Bench, *faults: Faults, **changed: Any) -> Iterator[Bench]:  # noqa: ANN401 - the same
+    """The same simulator behind faults, and a connector with other settings."""
     app = bench.simulator.app
     for each in faults:
         app = each(app)
     with served(app) as url:
-        yield bench.behind(api_url=url)
+        yield bench.behind(api_url=url, **changed)
 
 
 @contextmanager

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
+import pytest
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,31 +22,42 @@ from connectors.ses.connector import SesConnector
 from connectors.ses.settings import SesSettings
 from connectors.simulators.base import Account
 from connectors.simulators.serving import simulated
-from connectors.simulators.ses import SesSimulator
+from connectors.simulators.ses import BUCKET, TEMPLATE, SesSimulator
 from connectors.simulators.ses.contacts import Contact as Held
-from core.errors import AmbiguousOutcome
 from core.model import (
+    AppliedPlan,
     Campaign,
     CampaignId,
     CampaignKind,
     Contact,
     ContactChange,
+    Halves,
     Mechanism,
+    Part,
     Plan,
     PurposeId,
     RecipientId,
-    Split,
+    ReleaseReport,
+    SyncReport,
 )
+from tests.contract.ground import Journal
 
 LIST = "pixelproof"
+CONTACTS = f"/v2/email/contact-lists/{LIST}/contacts"
+JOB = "POST /v2/email/import-jobs"
+LISTING = f"POST {CONTACTS}/list"
+OBJECT = f"PUT /{BUCKET}/"
+MANY = 30
+"""So many contacts go through an import job."""
 BULK = "POST /v2/email/outbound-bulk-emails"
 TRACKED, UNTRACKED = "pixelproof-tracked", "pixelproof-untracked"
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 PERFORMANCE, PROFILING = PurposeId("performance"), PurposeId("profiling")
 PURPOSES = (PERFORMANCE, PROFILING)
-HTML = (
-    '<p><a href="[[choices_url]]">Your choices</a></p>'
-    '[[if_pixel]]<img src="https://pixel.example/[[pixel_path]]/spring.gif" alt="">[[end_if]]'
+HTML = '<p><a href="[[choices_url]]">Your choices</a></p>'
+HOSTED_HTML = (
+    '<p><a href="{{choices_url}}">Your choices</a></p>'
+    '{{#if pixel_path}}<img src="https://pixel.example/{{pixel_path}}/spring-2026.gif" alt="">{{/if}}'
 )
 
 
@@ -110,11 +123,17 @@ class Bench:
     url: str
     slept: list[float] = field(default_factory=list)
 
-    def connector(self, **changes: object) -> SesConnector:
+    def connector(
+        self,
+        *,
+        sleep: Callable[[float], None] | None = None,
+        purposes: tuple[PurposeId, ...] = PURPOSES,
+        **changes: object,
+    ) -> SesConnector:
         """A connector with changed settings; it sleeps on paper only."""
         settings = msgspec.convert(self.account.settings | changes, SesSettings)
-        aws = Aws(settings, self.account.secrets, now=lambda: NOW, sleep=self.slept.append)
-        return SesConnector(aws, settings, PURPOSES)
+        aws = Aws(settings, self.account.secrets, now=lambda: NOW, sleep=sleep or self.slept.append)
+        return SesConnector(aws, settings, purposes)
 
     def held(self, number: int) -> Held:
         """A contact as the simulator has it."""
@@ -140,32 +159,6 @@ def contact(number: int) -> Contact:
 def recipient(number: int) -> RecipientId:
     """A person's pseudonym."""
     return RecipientId(number.to_bytes(16, "big"))
-
-
-@dataclass
-class Journal:
-    """A send journal in memory."""
-
-    begun: set[str] = field(default_factory=set)
-    sent: set[str] = field(default_factory=set)
-
-    def begin(self, part: str) -> bool:
-        """False when it was sent; ambiguous when it began and did not end."""
-        if part in self.begun:
-            raise AmbiguousOutcome("ses", f"{part} began and did not end")
-        if part in self.sent:
-            return False
-        self.begun.add(part)
-        return True
-
-    def done(self, part: str) -> None:
-        """Sent."""
-        self.begun.remove(part)
-        self.sent.add(part)
-
-    def failed(self, part: str) -> None:
-        """Not sent."""
-        self.begun.remove(part)
 
 
 @contextmanager
@@ -209,16 +202,67 @@ def sent(bench: Bench) -> list[dict[str, Any]]:
     return [body for line, body in bench.wire.requests if line == BULK]
 
 
-def ready(bench: Bench, split: Split, mechanism: Mechanism = Mechanism.PROVIDER) -> tuple[SesConnector, Plan]:
-    """A connector and a plan for these people."""
+@dataclass
+class Mailing:
+    """A campaign that was planned, with the people of both halves."""
+
+    connector: SesConnector
+    plan: Plan
+    parts: list[Part]
+
+    def apply(self) -> AppliedPlan:
+        """Apply it."""
+        return self.connector.apply(self.plan, lambda: iter(()))
+
+    def release(self, applied: AppliedPlan, journal: Journal, parts: Iterable[Part] | None = None) -> ReleaseReport:
+        """Release it."""
+        return self.connector.release(self.plan.campaign, applied, self.parts if parts is None else parts, journal)
+
+
+def parts_of(tracked: Sequence[Contact], untracked: Sequence[Contact] = (), *, late: str = "") -> list[Part]:
+    """Parts of 50, tracked ones first, as they are cut before a release."""
+    halves = (("tracked", tracked), (f"untracked{late}", untracked))
+    return [
+        Part(f"{half}-{number:06d}", half == "tracked", len(some), partial(iter, some))
+        for half, group in halves
+        for number, start in enumerate(range(0, len(group), 50), 1)
+        if (some := group[start : start + 50])
+    ]
+
+
+def ready(
+    bench: Bench,
+    tracked: Sequence[Contact],
+    untracked: Sequence[Contact] = (),
+    mechanism: Mechanism = Mechanism.PROVIDER,
+) -> Mailing:
+    """A connector and a plan for these people; with the hosted mechanism the template has its place."""
+    if mechanism is Mechanism.HOSTED:
+        bench.simulator.sending.templates[TEMPLATE]["Html"] = HOSTED_HTML
+    individual = sum(each.pixel_path.startswith("o/") for each in untracked) if mechanism is Mechanism.HOSTED else 0
+    halves = Halves(len(tracked), len(untracked), individual)
     connector = bench.connector()
-    return connector, connector.plan(campaign(bench, mechanism), split)
+    return Mailing(connector, connector.plan(campaign(bench, mechanism), halves), parts_of(tracked, untracked))
 
 
-def change(number: int, *desired: PurposeId, confirmed: tuple[PurposeId, ...] = (), at: str = "") -> ContactChange:
+def change(
+    number: int, *desired: PurposeId, confirmed: tuple[PurposeId, ...] = (), at: str = "", doubtful: bool = False
+) -> ContactChange:
     """A change of one person."""
     person = replace(contact(number), address=at or address(number))
-    return ContactChange(person, frozenset(desired), frozenset(confirmed))
+    return ContactChange(person, frozenset(desired), frozenset(confirmed), doubtful)
+
+
+def synced(connector: SesConnector, changes: Iterable[ContactChange]) -> SyncReport:
+    """All reports of one sync together; nobody stands in two of them."""
+    reports = list(connector.sync(changes))
+    told = [recipient for report in reports for recipient in (*report.confirmed, *report.rejected)]
+    assert len(set(told)) == len(told)
+    return SyncReport(
+        frozenset[RecipientId]().union(*(report.confirmed for report in reports)),
+        frozenset[RecipientId]().union(*(report.rejected for report in reports)),
+        sum(report.api_calls for report in reports),
+    )
 
 
 def members(connector: SesConnector) -> dict[str, frozenset[PurposeId]]:
@@ -241,3 +285,19 @@ def in_list(bench: Bench, number: int, *, topics: Mapping[str, str], unsubscribe
     bench.simulator.contacts.list.contacts[address(number)] = Held(
         address(number), 0, 0, dict(topics), unsubscribed, attributes
     )
+
+
+def everybody(*numbers: int) -> frozenset[RecipientId]:
+    """These people, or all of those who are many."""
+    return frozenset(map(recipient, numbers or range(MANY)))
+
+
+def dropping(bench: Bench, monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
+    """From now on jobs lose these people's rows without a word; without numbers, everybody's."""
+    write, dropped = bench.simulator.contacts.row, {address(number) for number in numbers}
+
+    def row(name: str, action: str, found: dict[str, Any]) -> None:
+        if dropped and found["emailAddress"] not in dropped:
+            write(name, action, found)
+
+    monkeypatch.setattr(bench.simulator.contacts, "row", row)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
+import httpx
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from connectors.simulators.mailchimp import MailchimpSimulator
+from connectors.simulators.mailchimp.audience import name_of
+from connectors.simulators.serving import served
 from core.errors import AmbiguousOutcome, ProviderError, ProviderRefused
-from core.model import AppliedPlan, Plan
-from tests.contract.ground import Fault, Faults, Journal
+from core.model import TO_ASK, Contact, ContactChange, RecipientId
+from tests.contract.ground import Faults
 from tests.contract.mailchimp_bench import (
     PERFORMANCE,
     PROFILING,
@@ -21,9 +27,9 @@ from tests.contract.mailchimp_bench import (
     faulty,
     serving,
 )
+from tests.contract.mailchimp_troubles import KINDS, TIMEOUT, Troubles
 
 ADA, BOB, EVE = contact("ada"), contact("bob"), contact("eve")
-TRACKED, UNTRACKED = "pixelproof news tracked", "pixelproof news untracked"
 
 
 @pytest.fixture
@@ -33,38 +39,155 @@ def bench() -> Iterator[Bench]:
         yield made
 
 
-# The audience
+@pytest.fixture
+def http() -> Iterator[httpx.Client]:
+    """For what needs none of the bench's own."""
+    with httpx.Client() as client:
+        yield client
 
 
-PASSING: list[Fault] = [(500, {}), (403, {}), (429, {"retry-after": "7"}), "cut"]
-"""Faults after which the same request, asked again, does what it should."""
-
-
-@pytest.mark.parametrize("fault", PASSING, ids=str)
-@pytest.mark.parametrize("place", range(7))
-def test_a_fault_in_the_middle_of_a_sync_does_no_harm(bench: Bench, fault: Fault, place: int) -> None:
-    """Refused for a moment, throttled (with 403 too) or cut off after the work was done: the result is the same.
-
-    The requests are, in turn: a removal, a merge field, new members, known ones, a segment, two additions.
-    """
-    ada, bob = contact("ada", "o/1"), contact("bob")
-    bench.sync([bob], [PROFILING])
+def scene(bench: Bench) -> list[ContactChange]:
+    """One leaves a segment, one is new, one is there and unknown; a field and two segments are missing."""
+    bench.sync([BOB], [PROFILING])
+    bench.behind(segment_prefix="another").sync([EVE])
     bench.simulator.audience._fields.pop("PPPIXEL")
-    changes = [change(ada, [PERFORMANCE, PROFILING]), change(bob, [], [PROFILING])]
-    faults = Faults("POST", "/lists/", *[None] * place, fault)
-    with faulty(bench, faults) as broken:
-        try:
-            report = broken.connector.sync(changes)
-        except ProviderError:
-            assert fault == (500, {})  # it may have been done, and creating is not repeated blindly
-            report = broken.connector.sync(changes)
-    assert not faults.faults
-    assert report.confirmed == {ada.recipient, bob.recipient}
-    assert bench.segments() == {
-        "pixelproof:performance": {"ada@example.com"},
-        "pixelproof:profiling": {"ada@example.com"},
-    }
-    assert fault != PASSING[2] or broken.slept == [7.0]
+    return [
+        change(replace(ADA, pixel_path="o/1"), [PERFORMANCE, TO_ASK]),
+        change(BOB, [], [PROFILING]),
+        change(replace(EVE, pixel_path="o/2"), [PERFORMANCE]),
+    ]
+
+
+def right(bench: Bench, who: Contact) -> bool:
+    """Whether somebody stands at Mailchimp as ``scene`` wants it."""
+    inside = {name for name, members in bench.segments().items() if who.address in members}
+    member = bench.simulator.audience.members.get(name_of(who.address))
+    wanted = {
+        ADA: ({"pixelproof:performance", "pixelproof:to-ask"}, "o/1"),
+        BOB: (set[str](), ""),
+        EVE: ({"pixelproof:performance"}, "o/2"),
+    }[who]
+    return member is not None and member.status == "subscribed" and (inside, member.fields.get("PPPIXEL")) == wanted
+
+
+def all_right(bench: Bench) -> bool:
+    """Whether everybody does, with one segment for each purpose."""
+    return all(right(bench, who) for who in (ADA, BOB, EVE)) and len(bench.simulator.audience.segments) == 3
+
+
+def run(bench: Bench, changes: list[ContactChange]) -> set[RecipientId]:
+    """Synchronise as far as it goes; who is confirmed must be right. What is refused for a moment rejects nobody."""
+    confirmed: set[RecipientId] = set()
+    with suppress(ProviderError):
+        for report in bench.connector.sync(changes):
+            assert not report.rejected
+            confirmed |= report.confirmed
+    people = {who.recipient: who for who in (ADA, BOB, EVE)}
+    assert all(right(bench, people[recipient]) for recipient in confirmed)
+    return confirmed
+
+
+class Ground:
+    """A server whose simulator can be changed, for a hundred of them in a test."""
+
+    def __init__(self) -> None:
+        self.app: ASGIApp = MailchimpSimulator().app
+        self.url = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on."""
+        await self.app(scope, receive, send)
+
+    def fresh(self, http: httpx.Client) -> Bench:
+        """Another account, without faults."""
+        simulator = MailchimpSimulator()
+        simulator.base_url, self.app = self.url, simulator.app
+        return Bench(simulator, simulator.account(purposes=[], subject="News", html=""), http)
+
+    def troubled(self, bench: Bench, troubles: Troubles, seconds: float = 30) -> Bench:
+        """The same account with troubles before it; ``seconds``: how long a request may take."""
+        self.app = troubles(bench.simulator.app)
+        return bench.behind(concurrency=1, timeout_seconds=seconds)
+
+    def calm(self, bench: Bench) -> Bench:
+        """The same account without them."""
+        self.app = bench.simulator.app
+        return bench
+
+
+@pytest.fixture
+def ground() -> Iterator[Ground]:
+    """A server for many accounts."""
+    made = Ground()
+    with served(made) as made.url:
+        yield made
+
+
+REQUESTS = 12
+"""What the scene takes, by the next test."""
+
+
+def test_the_scene_takes_so_many_requests(ground: Ground, http: httpx.Client) -> None:
+    """Without faults everything is right at once; the tests that follow disturb each of these requests."""
+    bench, counter = ground.fresh(http), Troubles("reset", 0, 0)
+    changes = scene(bench)
+    assert len(run(ground.troubled(bench, counter), changes)) == 3
+    assert all_right(bench)
+    assert counter.met == REQUESTS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_anywhere_in_a_sync_does_no_harm(ground: Ground, http: httpx.Client, kind: str) -> None:
+    """Whatever happens to any one request: the state is right in the end, in this run or, after an error, the next."""
+    for place in range(REQUESTS):
+        bench, troubles = ground.fresh(http), Troubles(kind, place)
+        changes = scene(bench)
+        broken = ground.troubled(bench, troubles, TIMEOUT)
+        confirmed = run(broken, changes)
+        left = [replace(each, doubtful=True) for each in changes if each.contact.recipient not in confirmed]
+        assert {each.contact.recipient for each in left} == run(broken, left)
+        assert troubles.met > place
+        assert all_right(bench), place
+        assert "429 with" not in kind or any(waited > 6 for waited in broken.slept)
+
+
+@pytest.mark.parametrize("kind", ["500", "cut, but done", "reset"])
+def test_an_outage_confirms_nobody_falsely(ground: Ground, http: httpx.Client, kind: str) -> None:
+    """From any request on nothing works any more: an error, nobody confirmed who is not right; later it goes on."""
+    for place in range(REQUESTS):
+        bench = ground.fresh(http)
+        changes = scene(bench)
+        broken = ground.troubled(bench, Troubles(kind, place, 10_000))
+        with pytest.raises(ProviderError):
+            broken.push(*changes)
+        left = [replace(each, doubtful=True) for each in changes]
+        assert run(ground.calm(bench), left) == {each.contact.recipient for each in left}
+        assert all_right(bench), place
+
+
+def test_a_withdrawal_outlives_a_sync_that_is_killed(bench: Bench) -> None:
+    """The process dies once the removal has left: it is done, and what follows is done by the next run."""
+    bench.sync([ADA], [PERFORMANCE])
+    with (
+        faulty(bench, Faults("POST", f"/lists/{bench.settings.list_id}", None, "cut", *["cut"] * 9)) as broken,
+        pytest.raises(ProviderError),
+    ):
+        broken.push(change(replace(ADA, pixel_path="a"), (), [PERFORMANCE]))
+    assert bench.segments()["pixelproof:performance"] == set()
+
+
+def test_a_batch_that_fails_in_part_is_taken_in_part(bench: Bench) -> None:
+    """Errors beside members: those are rejected, these confirmed; an unknown kind of error is an error."""
+    odd = '{"email_address": "bob@example.com", "error": "no", "error_code": "ERROR_NEW"}'
+    fields = f'{{"PPCHOICES": "{ADA.choices_url}", "PPPIXEL": ""}}'
+    taken = f'{{"id": "{name_of(ADA.address)}", "merge_fields": {fields}, "tags": []}}'
+    part = f'{{"new_members": [{taken}], "updated_members": [], "errors": [{odd}]}}'
+    bench.sync([EVE])
+    at = f"/3.0/lists/{bench.settings.list_id}"
+    with faulty(bench, Faults("POST", at, part)) as broken:
+        report = broken.push(change(ADA), change(BOB))
+    assert report.confirmed == {ADA.recipient}
+    assert report.rejected == {BOB.recipient}
 
 
 def test_what_cannot_be_read_is_never_right(bench: Bench) -> None:
@@ -76,7 +199,7 @@ def test_what_cannot_be_read_is_never_right(bench: Bench) -> None:
                 faulty(bench, Faults(method, path, odd)) as broken,
                 pytest.raises(ProviderError, match="documented form"),
             ):
-                broken.connector.sync([change(contact("ada"), [PERFORMANCE])])
+                broken.push(change(ADA, [PERFORMANCE]))
 
 
 def test_an_error_that_the_sdk_swallows_is_raised(bench: Bench) -> None:
@@ -85,7 +208,7 @@ def test_an_error_that_the_sdk_swallows_is_raised(bench: Bench) -> None:
         faulty(bench, Faults("POST", "/segments", (400, {}), (400, {}))) as broken,
         pytest.raises(ProviderRefused) as caught,
     ):
-        broken.connector.sync([change(contact("ada"), [PERFORMANCE])])
+        broken.push(change(ADA, [PERFORMANCE]))
     assert caught.value.status == 400
     assert not broken.slept
 
@@ -99,16 +222,16 @@ def test_a_redirect_is_not_followed_into_a_success(bench: Bench) -> None:
         faulty(bench, Faults("POST", "/segments/", (302, target))) as broken,
         pytest.raises(ProviderRefused, match="302"),
     ):
-        broken.connector.sync([change(ada, [], [PERFORMANCE])])
+        broken.push(change(ada, [], [PERFORMANCE]))
 
 
 def test_an_esp_that_asks_for_too_long_a_wait_is_out_of_reach(bench: Bench) -> None:
     """A wait beyond two minutes ends the run instead of blocking it."""
     with (
-        faulty(bench, Faults("GET", "/segments", (429, {"retry-after": "3600"}))) as broken,
+        faulty(bench, Faults("GET", "/merge-fields", (429, {"retry-after": "3600"}))) as broken,
         pytest.raises(ProviderError),
     ):
-        broken.connector.sync([change(contact("ada"))])
+        broken.push(change(ADA))
     assert not broken.slept
 
 
@@ -119,7 +242,7 @@ def test_nobody_there_is_an_error_that_names_the_provider(bench: Bench) -> None:
         port = free.getsockname()[1]
     lonely = bench.behind(api_url=f"http://127.0.0.1:{port}")
     with pytest.raises(ProviderError, match="mailchimp: out of reach"):
-        lonely.connector.sync([change(contact("ada"))])
+        lonely.push(change(ADA))
     assert len(lonely.slept) == 4
     with pytest.raises(ProviderError) as caught:
         lonely.connector._api.send("abc")
@@ -130,7 +253,7 @@ def test_a_wrong_key_says_which_variable(bench: Bench) -> None:
     """A refused key is reported with the variable's name and without the key."""
     bench.account.secrets["MAILCHIMP_API_KEY"] = "wrong-us6"
     with pytest.raises(ProviderRefused, match=r"401.*API Key Invalid.*MAILCHIMP_API_KEY") as caught:
-        bench.behind().connector.sync([change(contact("ada"))])
+        bench.behind().push(change(ADA))
     assert "wrong" not in str(caught.value)
 
 
@@ -143,142 +266,5 @@ def test_nothing_secret_reaches_a_log_or_an_error(bench: Bench, caplog: pytest.L
     problem = '{"title": "ada@example.com is <odd>", "detail": "ada@example.com"}'
     faults = Faults("GET", "/merge-fields", (400, {}, problem))
     with faulty(bench, faults) as broken, pytest.raises(ProviderRefused, match="odd") as caught:
-        broken.connector.sync([change(contact("ada"))])
+        broken.push(change(ADA))
     assert "@" not in str(caught.value)
-
-
-# Campaigns
-
-
-def releasing(bench: Bench) -> tuple[Plan, AppliedPlan, Journal]:
-    """An applied campaign, ready to be released."""
-    return *bench.ready([ADA], [BOB]), Journal()
-
-
-@pytest.mark.parametrize("fault", [(429, {"retry-after": "3"}), (503, {}), (403, {})])
-def test_a_send_that_was_certainly_not_done_is_repeated(bench: Bench, fault: tuple[int, dict[str, str]]) -> None:
-    """Throttled or unavailable: asked again, sent once."""
-    plan, applied, journal = releasing(bench)
-    with faulty(bench, Faults("POST", "/actions/send", fault)) as broken:
-        broken.connector.release(plan, applied, journal)
-        assert len(broken.slept) == 1
-        assert broken.slept[0] >= (3 if fault[0] == 429 else 0)
-    assert bench.pixels() == {ADA.address: [1], BOB.address: [0]}
-    assert journal.states == {"tracked": "done", "untracked": "done"}
-
-
-def test_a_send_whose_answer_was_lost_is_looked_up(bench: Bench) -> None:
-    """The campaign says that it left: done, and never sent again."""
-    plan, applied, journal = releasing(bench)
-    with faulty(bench, Faults("POST", "/actions/send", "cut")) as broken:
-        report = broken.connector.release(plan, applied, journal)
-    assert (report.accepted_tracked, report.accepted_untracked) == (1, 1)
-    assert journal.states == {"tracked": "done", "untracked": "done"}
-    assert bench.pixels() == {ADA.address: [1], BOB.address: [0]}
-
-
-@pytest.mark.parametrize("fault", [(500, {}), (502, {})])
-def test_an_unclear_send_that_did_not_leave_stays_unclear(bench: Bench, fault: tuple[int, dict[str, str]]) -> None:
-    """The draft still stands a moment later: this run does not repeat it, the next one may."""
-    plan, applied, journal = releasing(bench)
-    with faulty(bench, Faults("POST", "/actions/send", fault)) as broken:
-        with pytest.raises(AmbiguousOutcome):
-            broken.connector.release(plan, applied, journal)
-        assert journal.states == {"tracked": "begun"}
-        assert not broken.slept
-        broken.connector.release(plan, applied, journal)
-    assert bench.pixels() == {ADA.address: [1], BOB.address: [0]}
-
-
-def test_a_crash_after_the_send_is_looked_up_by_the_next_run(bench: Bench) -> None:
-    """Begun and not noted as done: the campaign says that it left, so it is skipped."""
-    plan, applied, journal = releasing(bench)
-    journal.begin("tracked")
-    bench.api("POST", f"/campaigns/{applied.handles['tracked']}/actions/send")
-    report = bench.connector.release(plan, applied, journal)
-    assert (report.accepted_tracked, report.accepted_untracked) == (0, 1)
-    assert bench.pixels() == {ADA.address: [1], BOB.address: [0]}
-
-
-@pytest.mark.parametrize("status", ["paused", "canceled", "canceling"])
-def test_a_begun_part_in_any_other_state_stays_unclear(bench: Bench, status: str) -> None:
-    """What is neither a draft nor on its way is for a person to look at."""
-    plan, applied, journal = releasing(bench)
-    journal.begin("tracked")
-    bench.simulator.campaigns.campaigns[applied.handles["tracked"]].status = status
-    with pytest.raises(AmbiguousOutcome):
-        bench.connector.release(plan, applied, journal)
-    assert journal.states == {"tracked": "begun"}
-    assert not bench.mails()
-
-
-def test_an_unclear_send_that_cannot_be_looked_up_stays_unclear(bench: Bench) -> None:
-    """Unreachable or unreadable is not certain: the journal keeps it open."""
-    plan, applied, journal = releasing(bench)
-    unreadable = Faults("GET", f"/campaigns/{applied.handles['tracked']}", None, "{}")
-    with faulty(bench, Faults("POST", "/actions/send", "cut"), unreadable) as broken, pytest.raises(AmbiguousOutcome):
-        broken.connector.release(plan, applied, journal)
-    assert journal.states == {"tracked": "begun"}
-
-
-def test_a_refused_send_may_be_tried_again(bench: Bench) -> None:
-    """A refusal is certain: the journal says failed, and a later run sends."""
-    plan, applied, journal = releasing(bench)
-    with faulty(bench, Faults("POST", "/actions/send", (400, {}))) as broken:
-        with pytest.raises(ProviderRefused):
-            broken.connector.release(plan, applied, journal)
-        assert journal.states == {"tracked": "failed"}
-        broken.connector.release(plan, applied, journal)
-    assert bench.pixels() == {ADA.address: [1], BOB.address: [0]}
-
-
-@pytest.mark.parametrize("fault", PASSING, ids=str)
-@pytest.mark.parametrize(
-    ("method", "place"),
-    [*(("POST", place) for place in range(6)), ("PUT", 0), ("GET", 4), ("DELETE", 0), ("DELETE", 2)],
-)
-def test_a_fault_in_the_middle_of_apply_leaves_nothing_twice(
-    bench: Bench, method: str, place: int, fault: Fault
-) -> None:
-    """Cut off after the work was done or refused for a moment: applied in the end, with one of everything.
-
-    What is posted is, in turn: a segment and its members, twice, and two drafts. Old drafts and segments are deleted.
-    """
-    bench.ready([ADA, EVE], [BOB])
-    plan = bench.plan([ADA], [BOB, EVE])
-    faults = Faults(method, "/3.0/", *[None] * place, fault)
-    with faulty(bench, faults) as broken:
-        try:
-            applied = broken.connector.apply(plan)
-        except ProviderError:
-            assert fault == (500, {})
-            assert method == "POST"
-            applied = broken.connector.apply(plan)
-    assert not faults.faults
-    assert sorted(c.settings.title for c in bench.simulator.campaigns.campaigns.values()) == [TRACKED, UNTRACKED]
-    assert len(bench.segments()) == 2
-    bench.connector.release(plan, applied, Journal())
-    assert bench.pixels() == {ADA.address: [1], BOB.address: [0], EVE.address: [0]}
-
-
-@pytest.mark.parametrize("answer", ["{}", "[]", "", '{"id":"abc","type":"regular","status":"save","tracking":{}}'])
-def test_an_unreadable_campaign_is_never_right(bench: Bench, answer: str) -> None:
-    """A campaign that does not say whether opens are tracked is not taken for untracked."""
-    plan, applied, journal = releasing(bench)
-    with (
-        faulty(bench, Faults("GET", "/campaigns/", answer)) as broken,
-        pytest.raises(ProviderError, match="documented form"),
-    ):
-        broken.connector.release(plan, applied, journal)
-    assert journal.states == {"tracked": "failed"}
-    assert not bench.mails()
-
-
-def test_an_id_that_is_none_is_not_put_into_a_url(bench: Bench) -> None:
-    """The SDK does not escape slashes: an ID of another form goes nowhere."""
-    _, applied, _ = releasing(bench)
-    before = bench.simulator.calls
-    odd = replace(applied, handles={**applied.handles, "tracked": "../lists"})
-    with pytest.raises(ProviderError, match="ID"):
-        list(bench.connector.poll_opens(odd, None))
-    assert bench.simulator.calls == before

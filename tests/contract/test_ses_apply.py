@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from connectors.simulators.ses import REDIRECT_DOMAIN
+from connectors.simulators.ses import REDIRECT_DOMAIN, TEMPLATE
 from connectors.simulators.ses.configuration_sets import ConfigurationSet
-from core.errors import PlanError, ProviderError
-from core.model import Mechanism, Split
+from core.errors import PixelproofError, PlanError
+from core.model import Halves, Mechanism, Plan
+from tests.contract.ground import Journal
 from tests.contract.ses_bench import (
     TRACKED,
     UNTRACKED,
     Bench,
-    Journal,
     benched,
     campaign,
     mails,
@@ -39,6 +40,10 @@ def _destination(bench: Bench, name: str) -> dict[str, Any]:
 
 def _no_opens(bench: Bench) -> None:
     _destination(bench, TRACKED)["MatchingEventTypes"].remove("OPEN")
+
+
+def _no_subscriptions(bench: Bench) -> None:
+    _destination(bench, UNTRACKED)["MatchingEventTypes"].remove("SUBSCRIPTION")
 
 
 def _disabled(bench: Bench) -> None:
@@ -101,12 +106,13 @@ def _cut_off(bench: Bench) -> None:
         (_disabled, "configuration_set_tracked"),
         (_plain_http, "configuration_set_tracked"),
         (_no_tracked_set, "configuration_set_tracked"),
+        (_no_subscriptions, "configuration_set_untracked.*SUBSCRIPTION"),
         (_opens_of_all, "configuration_set_untracked"),
         (_account_decides, "configuration_set_untracked"),
         (_metrics_on, "configuration_set_untracked"),
         (_set_paused, "configuration_set_untracked"),
         (_empty_set, "configuration_set_untracked"),
-        (_unreadable, "out of reach"),
+        (_unreadable, "did not keep"),
         (_cut_off, "out of reach"),
         (_account_paused, "providers.ses.region"),
         (_no_template, "content.template_name"),
@@ -114,42 +120,48 @@ def _cut_off(bench: Bench) -> None:
     ],
 )
 def test_apply_refuses_what_is_not_as_it_must_be(bench: Bench, spoil: Callable[[Bench], None], named: str) -> None:
-    """Each thing that would track somebody, or lose the opens, is found before anything is sent, and named."""
-    connector, plan = ready(bench, Split(people(0, 1), people(1, 2)))
+    """Each thing that would track somebody, or lose a withdrawal, is found before anything is sent, and named."""
+    mailing = ready(bench, people(0, 1), people(1, 2))
     spoil(bench)
-    with pytest.raises(ProviderError, match=named):
-        connector.apply(plan)
+    with pytest.raises(PixelproofError, match=named):
+        mailing.apply()
     assert sent(bench) == []
 
 
 def test_apply_asks_only_for_what_the_campaign_needs(bench: Bench) -> None:
     """A campaign without SES's pixel needs no tracked configuration set."""
     _no_tracked_set(bench)
-    connector, plan = ready(bench, Split((), people(0, 1)), Mechanism.HOSTED)
-    assert connector.apply(plan).campaign == plan.campaign.id
+    mailing = ready(bench, (), people(0, 1), Mechanism.HOSTED)
+    assert mailing.apply().campaign == mailing.plan.campaign.id
+
+
+def test_a_campaign_without_untracked_recipients_has_their_set_ready(bench: Bench) -> None:
+    """Whoever withdraws before the release gets the mail through it."""
+    bench.simulator.sets.sets.pop(UNTRACKED)
+    ready(bench, people(0, 1)).apply()
+    assert UNTRACKED in bench.simulator.sets.sets
 
 
 def test_apply_makes_missing_sets_and_repeats_well(bench: Bench) -> None:
     """Both sets are made as they must be, publish to the topic, and applying again makes nothing more."""
     before = {name: each.options for name, each in bench.simulator.sets.sets.items()}
     bench.simulator.sets.sets.clear()
-    connector = bench.connector(redirect_domain=REDIRECT_DOMAIN)
-    plan = connector.plan(campaign(bench), Split(people(0, 1), people(1, 2)))
-    applied = connector.apply(plan)
+    mailing = ready(bench, people(0, 1), people(1, 2))
+    mailing = replace(mailing, connector=bench.connector(redirect_domain=REDIRECT_DOMAIN))
+    applied = mailing.apply()
     assert {name: each.options for name, each in bench.simulator.sets.sets.items()} == before
     events = {name: set(each.destinations[0]["MatchingEventTypes"]) for name, each in bench.simulator.sets.sets.items()}
     leaving = {"BOUNCE", "COMPLAINT", "SUBSCRIPTION"}
     assert events == {TRACKED: {"OPEN", *leaving}, UNTRACKED: leaving}
     bench.wire.requests.clear()
-    assert connector.apply(plan).handles == applied.handles
-    assert all(line.startswith("GET ") for line, _ in bench.wire.requests)
+    assert mailing.apply().handles == applied.handles
+    assert all(line.startswith("GET ") or line.endswith("/render") for line, _ in bench.wire.requests)
 
 
 def test_apply_finishes_what_a_crash_left(bench: Bench) -> None:
     """A set that was made and got no event destination yet gets it."""
     bench.simulator.sets.sets[TRACKED].destinations.clear()
-    connector, plan = ready(bench, Split(people(0, 1), ()))
-    connector.apply(plan)
+    ready(bench, people(0, 1)).apply()
     assert _destination(bench, TRACKED)["SnsDestination"] == {"TopicArn": bench.simulator.topic.arn}
 
 
@@ -158,34 +170,67 @@ def test_a_set_whose_making_was_not_answered_is_found(bench: Bench) -> None:
     bench.simulator.sets.sets.pop(UNTRACKED)
     line = "POST /v2/email/configuration-sets"
     bench.wire.faults = {f"{line}/{UNTRACKED}/event-destinations": ["cut"], line: ["cut"]}
-    connector, plan = ready(bench, Split((), people(0, 1)), Mechanism.NONE)
-    connector.apply(plan)
+    ready(bench, (), people(0, 1), Mechanism.NONE).apply()
     assert isinstance(bench.simulator.sets.sets[UNTRACKED], ConfigurationSet)
     assert len(bench.simulator.sets.sets[UNTRACKED].destinations) == 1
     assert len(bench.wire.lines(line)) == 4
 
 
+PIXEL = '<img src="https://elsewhere.example/p.gif" width="1" height="1" alt="">'
+LINK = '<a href="{{choices_url}}">Choices</a>'
+
+
 @pytest.mark.parametrize(
-    ("html", "mechanism", "named"),
+    ("html", "mechanism", "halves", "named"),
     [
-        ("<p>Hello</p>", Mechanism.PROVIDER, "choices_url"),
-        ("<p>[[if_pixel]]<img src='[[pixel_path]]'>[[end_if]]</p>", Mechanism.HOSTED, "choices_url"),
-        ("<a href='[[choices_url]]'>c</a>", Mechanism.HOSTED, "pixel_path"),
+        ("<p>Hello</p>", Mechanism.PROVIDER, Halves(tracked=1), "choices"),
+        (LINK + PIXEL, Mechanism.PROVIDER, Halves(tracked=1, untracked=1), "pixel"),
+        (PIXEL, Mechanism.NONE, Halves(untracked=1), "pixel"),
+        (LINK, Mechanism.HOSTED, Halves(untracked=1, individual=1), "pixel_path"),
+        ("{{#if pixel_path}}<img src='https://x.example/{{pixel_path}}/spring-2026.gif' alt=''>{{/if}}",
+         Mechanism.HOSTED, Halves(untracked=1, individual=1), "choices"),
     ],
-)
-def test_a_template_that_breaks_the_law_is_refused(tmp_path: Path, html: str, mechanism: Mechanism, named: str) -> None:
-    """A mail with a pixel carries the link to the choices; a hosted pixel has its place in the template."""
-    with benched(tmp_path, html=html) as bench:
-        everybody = people(0, 2)
-        split = Split(everybody, ()) if mechanism is Mechanism.PROVIDER else Split((), everybody)
-        connector, plan = ready(bench, split, mechanism)
-        with pytest.raises(PlanError, match=named):
-            connector.apply(plan)
+)  # fmt: skip
+def test_a_template_that_breaks_the_law_is_refused(
+    bench: Bench, html: str, mechanism: Mechanism, halves: Halves, named: str
+) -> None:
+    """By the plan, which changes nothing, and once more when it is applied: it may have been edited in between."""
+    template = bench.simulator.sending.templates[TEMPLATE]
+    mailing = ready(bench, (), people(0, 1), Mechanism.HOSTED)
+    template["Html"] = html
+    with pytest.raises(PlanError, match=named):
+        mailing.connector.plan(campaign(bench, mechanism), halves)
+    with pytest.raises(PlanError, match=named):
+        replace(mailing, plan=Plan(campaign(bench, mechanism), halves, ())).apply()
+    assert not [line for line in bench.wire.lines("") if not line.startswith("GET ")]
+
+
+def test_a_template_that_names_another_value_is_refused(bench: Bench) -> None:
+    """SES would accept such mails and never send them."""
+    bench.simulator.sending.templates[TEMPLATE]["Html"] = f"<p>Dear {{{{name}}}}</p>{LINK}"
+    with pytest.raises(PlanError, match="render"):
+        ready(bench, people(0, 1)).apply()
+
+
+def test_a_value_that_only_tracked_mail_names_is_found(bench: Bench) -> None:
+    """Both shapes of a hosted campaign's mail are tried: with a pixel and without."""
+    mailing = ready(bench, (), people(0, 1), Mechanism.HOSTED)
+    bench.simulator.sending.templates[TEMPLATE]["Html"] += "{{#if pixel_path}}{{nickname}}{{/if}}"
+    with pytest.raises(PlanError, match="render"):
+        mailing.apply()
+
+
+@pytest.mark.parametrize("fault", [(503, {}), "cut"])
+def test_a_rendering_that_is_not_answered_is_asked_again(bench: Bench, fault: Any) -> None:  # noqa: ANN401 - see Wire
+    """It changes nothing, so it may be repeated."""
+    bench.wire.faults["/render"] = [fault]
+    ready(bench, people(0, 1)).apply()
+    assert len(bench.wire.lines("/render")) == 2
 
 
 def test_a_mail_without_pixel_needs_no_link(tmp_path: Path) -> None:
-    """The mail that asks for consent carries no pixel, and its template is taken as it is."""
+    """A mail that tracks nobody is taken as it is."""
     with benched(tmp_path, html="<p>Hello</p>") as bench:
-        connector, plan = ready(bench, Split((), people(0, 2)))
-        connector.release(plan, connector.apply(plan), Journal())
+        mailing = ready(bench, (), people(0, 2))
+        mailing.release(mailing.apply(), Journal())
         assert set(mails(bench).values()) == {"<p>Hello</p>"}

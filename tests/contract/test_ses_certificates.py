@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from connectors.ses.certificates import KEPT, LARGEST, HttpCertificates
 from connectors.simulators.serving import served
-from connectors.simulators.ses.topic import Topic
+from connectors.simulators.ses.signer import Signer
 from core.errors import VerificationError
 
 
@@ -54,7 +54,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     """It is served."""
-    found = Site(pem=Topic("arn", "1", lambda: datetime.now(UTC)).certificate)
+    found = Site(pem=Signer(lambda: datetime.now(UTC)).certificate)
     with served(Starlette(routes=[Route("/{name}", found.answer)])) as url:
         found.url = url
         yield found

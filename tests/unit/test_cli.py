@@ -79,7 +79,10 @@ def test_import_status_and_verify(pixelproof: Run) -> None:
         "source": "import",
     }
     assert status["purposes"]["profiling"]["state"] == "unknown"
-    assert pixelproof("ledger", "verify") == (0, {"entries": 1, "recipients": 1, "ok": True, "problems": []})
+    assert pixelproof("ledger", "verify") == (
+        0,
+        {"entries": 1, "recipients": 1, "campaigns": 0, "ok": True, "problems": []},
+    )
 
 
 def test_an_unknown_address_is_unknown_for_every_purpose(pixelproof: Run) -> None:

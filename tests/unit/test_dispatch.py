@@ -1,26 +1,29 @@
-"""Campaigns from the plan to the mail: who gets which pixel, nothing sent twice, nothing sent against a withdrawal."""
+"""Campaigns until they stand ready: who gets which pixel, kept as evidence before any mail leaves."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
+import duckdb
 import pytest
 
 from core import dispatch as module
 from core.errors import AmbiguousOutcome, PlanError, ProviderRefused
+from core.ledger import campaign_chain, parse_campaign
 from core.model import (
     Action,
+    AppliedPlan,
     Campaign,
     CampaignId,
     CampaignKind,
-    Contact,
     Mechanism,
     PixelMode,
     PurposeId,
     RecipientId,
 )
-from core.tokens import Use
+from core.verify import verify
 from tests.esp_in_memory import NAME, EspInMemory
 from webhooks.assembly import Services
 
@@ -57,15 +60,15 @@ def people(services: Services, record: Record, wait: Wait) -> dict[str, Recipien
     return named
 
 
-def who(contacts: tuple[Contact, ...]) -> set[str]:
-    """Their names."""
-    return {contact.address.partition("@")[0] for contact in contacts}
-
-
 def modes_of(services: Services, people: dict[str, RecipientId]) -> dict[str, PixelMode]:
     """The snapshot, by name."""
-    kept = services.records.modes("autumn", people.values())
+    kept = services.mailings.modes("autumn", people.values())
     return {name: kept[recipient] for name, recipient in people.items() if recipient in kept}
+
+
+def tracked_by(esp: EspInMemory) -> set[str]:
+    """Whom the ESP was told to track, by name."""
+    return {address.partition("@")[0] for address in esp.applied[-1][1]}
 
 
 # Plans
@@ -92,7 +95,7 @@ def modes_of(services: Services, people: dict[str, RecipientId]) -> dict[str, Pi
         ),
     ],
 )
-def test_a_plan_splits_by_mechanism_and_consent(
+def test_a_campaign_splits_by_mechanism_and_consent(
     services: Services,
     esp: EspInMemory,
     people: dict[str, RecipientId],
@@ -100,45 +103,25 @@ def test_a_plan_splits_by_mechanism_and_consent(
 ) -> None:
     """The ESP's pixel for those of the tracked half alone; with the hosted one everybody is in the untracked half."""
     changes, tracked, modes = expected
-    prepared = services.dispatch.plan(replace(CAMPAIGN, **changes), esp)  # type: ignore[arg-type]
-    assert who(prepared.plan.split.tracked) == tracked
-    assert who(prepared.plan.split.untracked) == set(people) - tracked
-    assert dict(prepared.modes) == dict(zip(people.values(), modes, strict=True))
-    assert {mode: prepared.count(mode) for mode in PixelMode} == {mode: modes.count(mode) for mode in PixelMode}
+    campaign = replace(CAMPAIGN, **changes)  # type: ignore[arg-type]
+    prepared = services.dispatch.plan(campaign, esp)
+    halves = prepared.plan.halves
+    assert (halves.tracked, halves.untracked) == (len(tracked), len(people) - len(tracked))
+    assert (halves.individual, halves.aggregate) == (modes.count(INDIVIDUAL), modes.count(AGGREGATE))
+    assert {mode: prepared.outlook.count(mode) for mode in PixelMode} == {m: modes.count(m) for m in PixelMode}
+    _, applied = services.dispatch.apply(campaign, esp)
+    assert applied == prepared
+    assert tracked_by(esp) == tracked
+    assert modes_of(services, people) == dict(zip(people, modes, strict=True))
 
 
-def test_pixel_paths_follow_the_decision(services: Services, esp: EspInMemory, people: dict[str, RecipientId]) -> None:
-    """Hosted: a token of their own for the consenting, the common path for the counted; the ESP's pixel: no path."""
-    hosted = replace(CAMPAIGN, mechanism=Mechanism.HOSTED, aggregate=True)
-    paths = {c.recipient: c.pixel_path for c in services.dispatch.plan(hosted, esp).plan.split.untracked}
-    tokens = services.links.tokens
-    assert tokens.open(paths[people["ada"]].removeprefix("o/"), Use.PIXEL) == people["ada"]
-    assert (paths[people["cat"]], paths[people["dan"]]) == ("a", "a")
-    uncounted = services.dispatch.plan(replace(hosted, aggregate=False), esp).plan.split.untracked
-    assert {c.recipient for c in uncounted if not c.pixel_path} == {people["cat"], people["dan"]}
-    for campaign in (replace(CAMPAIGN, aggregate=True), replace(hosted, mechanism=Mechanism.NONE)):
-        split = services.dispatch.plan(campaign, esp).plan.split
-        assert {c.pixel_path for c in (*split.tracked, *split.untracked)} == {""}
-
-
-def test_every_contact_carries_their_own_choices_link(
-    services: Services, esp: EspInMemory, people: dict[str, RecipientId]
-) -> None:
-    """In both halves (§5)."""
-    split = services.dispatch.plan(CAMPAIGN, esp).plan.split
-    for contact in (*split.tracked, *split.untracked):
-        token = contact.choices_url.rpartition("/")[2]
-        assert services.links.tokens.open(token, Use.CHOICES) == contact.recipient
-    assert len(split.tracked) + len(split.untracked) == len(people)
-
-
-def test_an_audience_limits_the_plan(services: Services, esp: EspInMemory, people: dict[str, RecipientId]) -> None:
-    """Whoever is not in it is in no half, whoever is named twice is there once, strangers are left out."""
+def test_an_audience_limits_the_campaign(services: Services, esp: EspInMemory, people: dict[str, RecipientId]) -> None:
+    """Whoever is not in it gets nothing, whoever is named twice is there once, strangers are left out."""
     audience = [people["ada"], people["dan"], people["ada"], RecipientId(b"x" * 16)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PAGE", 1)
-        prepared = services.dispatch.plan(CAMPAIGN, esp, audience)
-    assert (who(prepared.plan.split.tracked), who(prepared.plan.split.untracked)) == ({"ada"}, {"dan"})
+        services.dispatch.apply(CAMPAIGN, esp, audience)
+    assert modes_of(services, people) == {"ada": INDIVIDUAL, "dan": NONE}
     with pytest.raises(PlanError, match="nobody to send it to"):
         services.dispatch.plan(CAMPAIGN, esp, [])
 
@@ -149,7 +132,7 @@ def test_pages_cover_everybody(services: Services, esp: EspInMemory, people: dic
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PAGE", 1)
         assert services.dispatch.plan(CAMPAIGN, esp) == whole
-    assert len(whole.modes) == len(people)
+    assert whole.plan.halves.recipients == len(people)
 
 
 def test_an_unlawful_or_impossible_campaign_is_not_planned(
@@ -157,19 +140,36 @@ def test_an_unlawful_or_impossible_campaign_is_not_planned(
 ) -> None:
     """The policy refuses, or the ESP does; nothing was applied."""
     assert people
-    with pytest.raises(PlanError, match="say what its opens are for"):
-        services.dispatch.plan(replace(CAMPAIGN, purposes=()), esp)
-    with pytest.raises(PlanError, match="subject"):
-        services.dispatch.plan(replace(CAMPAIGN, content={}), esp)
+    for act in (services.dispatch.plan, services.dispatch.apply):
+        with pytest.raises(PlanError, match="say what its opens are for"):
+            act(replace(CAMPAIGN, purposes=()), esp)
+        with pytest.raises(PlanError, match="subject"):
+            act(replace(CAMPAIGN, content={}), esp)
+        with pytest.raises(PlanError, match="asks for consent carries no pixel"):
+            act(replace(CAMPAIGN, asks=True), esp)
     assert esp.applied == []
+    assert services.mailings.campaign("autumn") is None
 
 
 def test_a_plan_changes_nothing(services: Services, esp: EspInMemory, people: dict[str, RecipientId]) -> None:
     """Neither here nor at the ESP."""
+    before = services.store.size()
     services.dispatch.plan(CAMPAIGN, esp)
-    assert services.records.campaign("autumn") is None
+    assert services.mailings.campaign("autumn") is None
     assert modes_of(services, people) == {}
     assert (esp.applied, esp.mails, esp.syncs) == ([], [], [])
+    assert services.store.size() == before
+
+
+def test_a_mail_that_asks_goes_to_those_who_may_be_asked(
+    services: Services, esp: EspInMemory, people: dict[str, RecipientId]
+) -> None:
+    """Whoever decided, or was asked a while ago, is left alone (§4.2)."""
+    asking = replace(CAMPAIGN, purposes=(), mechanism=Mechanism.NONE, asks=True)
+    services.dispatch.apply(asking, esp)
+    assert modes_of(services, people) == {"dan": NONE}
+    with pytest.raises(PlanError, match="nobody may be asked now"):
+        services.dispatch.plan(asking, esp, [people["ada"]])
 
 
 # Apply
@@ -179,35 +179,77 @@ def test_applying_keeps_the_snapshot_and_sends_nothing(
     services: Services, esp: EspInMemory, people: dict[str, RecipientId]
 ) -> None:
     """Who gets which pixel is kept before any mail leaves."""
-    record = services.dispatch.apply(services.dispatch.plan(CAMPAIGN, esp), esp)
-    assert services.records.campaign("autumn") == record
-    assert (record.tracked, record.untracked, record.sent) == (2, 2, False)
+    record, _ = services.dispatch.apply(CAMPAIGN, esp)
+    assert services.mailings.campaign("autumn") == record
+    assert (record.halves.tracked, record.halves.untracked, record.sent) == (2, 2, False)
     assert modes_of(services, people) == {"ada": INDIVIDUAL, "bob": INDIVIDUAL, "cat": NONE, "dan": NONE}
     assert esp.mails == []
+
+
+def test_the_snapshot_is_a_file_whose_digest_stands_in_the_ledger(
+    services: Services, esp: EspInMemory, people: dict[str, RecipientId]
+) -> None:
+    """Any tool can show who got which pixel and why, and that this is the file of that day; it holds no address."""
+    record, _ = services.dispatch.apply(CAMPAIGN, esp)
+    (file,) = (services.data / "snapshots").iterdir()
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == record.snapshot
+    assert file.stat().st_mode & 0o777 == 0o600
+    with duckdb.connect() as db:
+        rows = db.execute("SELECT recipient, pixel, part, basis, reason FROM read_parquet(?)", [str(file)]).fetchall()
+    assert {row[0]: row[1:] for row in rows} == {
+        people["ada"].hex(): ("individual", "tracked", "consent", "consent for performance"),
+        people["bob"].hex(): ("individual", "tracked", "consent", "consent for performance"),
+        people["cat"].hex(): ("none", "untracked", "none", "performance: refused"),
+        people["dan"].hex(): ("none", "untracked", "none", "performance: unknown"),
+    }
+    (entry,) = services.store.chain(campaign_chain("autumn"))
+    body = parse_campaign(entry.body)
+    assert (body.stage, body.snapshot_sha256, body.tracked, body.untracked) == ("applied", record.snapshot, 2, 2)
+    assert verify(services.store).ok
 
 
 def test_applying_again_follows_the_choices(
     services: Services, esp: EspInMemory, people: dict[str, RecipientId], record: Record
 ) -> None:
-    """As long as nothing left, a new snapshot takes the old one's place."""
-    services.dispatch.apply(services.dispatch.plan(CAMPAIGN, esp), esp)
+    """As long as nothing left, a new snapshot takes the old one's place, and its file too."""
+    first, _ = services.dispatch.apply(CAMPAIGN, esp)
     record(Action.WITHDRAWN, recipient=people["bob"])
-    again = services.dispatch.apply(services.dispatch.plan(CAMPAIGN, esp), esp)
-    assert (again.tracked, again.untracked) == (1, 3)
+    again, _ = services.dispatch.apply(CAMPAIGN, esp)
+    assert (again.halves.tracked, again.halves.untracked) == (1, 3)
     assert modes_of(services, people)["bob"] is NONE
-    services.dispatch.send(CAMPAIGN, esp)
-    assert {name for part, name in esp.mails if part == "tracked"} == {"ada@example.org"}
+    assert [file.name for file in (services.data / "snapshots").iterdir()] == [f"autumn-{again.snapshot[:12]}.parquet"]
+    assert first.snapshot != again.snapshot
+    assert len(services.store.chain(campaign_chain("autumn"))) == 2
+
+
+def test_what_the_esp_refuses_leaves_what_was_applied(
+    services: Services, esp: EspInMemory, people: dict[str, RecipientId], record: Record
+) -> None:
+    """An apply that fails at the ESP changes nothing here: the earlier snapshot is still in force."""
+    before, _ = services.dispatch.apply(CAMPAIGN, esp)
+    record(Action.WITHDRAWN, recipient=people["bob"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(esp, "apply", failing)
+        with pytest.raises(ProviderRefused):
+            services.dispatch.apply(CAMPAIGN, esp)
+    assert services.mailings.campaign("autumn") == before
+    assert modes_of(services, people)["bob"] is INDIVIDUAL
+    assert len(services.store.chain(campaign_chain("autumn"))) == 1
+
+
+def failing(*_: object) -> AppliedPlan:
+    """An ESP that does not take a plan."""
+    raise ProviderRefused(NAME, "no")
 
 
 def test_a_sent_campaign_cannot_be_applied_again(
     services: Services, esp: EspInMemory, people: dict[str, RecipientId]
 ) -> None:
     """Its snapshot is evidence: a new mailing takes a new id, and the ESP is not touched."""
-    prepared = services.dispatch.plan(CAMPAIGN, esp)
-    services.dispatch.apply(prepared, esp)
-    services.dispatch.send(CAMPAIGN, esp)
+    services.dispatch.apply(CAMPAIGN, esp)
+    services.release.send(CAMPAIGN, esp)
     with pytest.raises(PlanError, match="was sent already"):
-        services.dispatch.apply(prepared, esp)
+        services.dispatch.apply(CAMPAIGN, esp)
     assert len(esp.applied) == 1
     assert modes_of(services, people)["ada"] is INDIVIDUAL
 
@@ -218,13 +260,12 @@ def test_a_campaign_of_which_a_part_left_cannot_be_applied_again(
 ) -> None:
     """Setting the ESP up anew between the halves could send twice, or not at all: it is refused before the ESP."""
     assert people
-    prepared = services.dispatch.plan(CAMPAIGN, esp)
-    services.dispatch.apply(prepared, esp)
+    services.dispatch.apply(CAMPAIGN, esp)
     esp.failing_parts = {"untracked": failure}
     with pytest.raises(failure):
-        services.dispatch.send(CAMPAIGN, esp)
+        services.release.send(CAMPAIGN, esp)
     with pytest.raises(PlanError, match="a part of it left already"):
-        services.dispatch.apply(prepared, esp)
+        services.dispatch.apply(CAMPAIGN, esp)
     assert len(esp.applied) == 1
 
 
@@ -232,105 +273,10 @@ def test_a_campaign_of_which_nothing_left_may_be_applied_again(
     services: Services, esp: EspInMemory, people: dict[str, RecipientId]
 ) -> None:
     """The ESP refused the first half: after a correction it is set up anew and sent."""
-    prepared = services.dispatch.plan(CAMPAIGN, esp)
-    services.dispatch.apply(prepared, esp)
+    services.dispatch.apply(CAMPAIGN, esp)
     esp.failing_parts = {"tracked": ProviderRefused}
     with pytest.raises(ProviderRefused):
-        services.dispatch.send(CAMPAIGN, esp)
-    services.dispatch.apply(prepared, esp)
-    services.dispatch.send(CAMPAIGN, esp)
+        services.release.send(CAMPAIGN, esp)
+    services.dispatch.apply(CAMPAIGN, esp)
+    services.release.send(CAMPAIGN, esp)
     assert len(esp.mails) == len(people)
-
-
-# Send
-
-
-def test_each_half_is_sent_once(services: Services, esp: EspInMemory, people: dict[str, RecipientId]) -> None:
-    """Everybody gets one mail, the consenting the tracked one; sending again sends nothing."""
-    services.dispatch.apply(services.dispatch.plan(CAMPAIGN, esp), esp)
-    report = services.dispatch.send(CAMPAIGN, esp)
-    assert (report.accepted_tracked, report.accepted_untracked) == (2, 2)
-    halves = {name.partition("@")[0]: part for part, name in esp.mails}
-    assert halves == {"ada": "tracked", "bob": "tracked", "cat": "untracked", "dan": "untracked"}
-    kept = services.records.campaign("autumn")
-    assert kept is not None
-    assert kept.sent
-    again = services.dispatch.send(CAMPAIGN, esp)
-    assert (again.accepted_tracked, again.accepted_untracked) == (0, 0)
-    assert len(esp.mails) == len(people)
-
-
-def test_a_run_that_was_refused_goes_on(services: Services, esp: EspInMemory, people: dict[str, RecipientId]) -> None:
-    """The second half was refused: the next run sends it, and the first half not again."""
-    services.dispatch.apply(services.dispatch.plan(CAMPAIGN, esp), esp)
-    esp.failing_parts = {"untracked": ProviderRefused}
-    with pytest.raises(ProviderRefused):
-        services.dispatch.send(CAMPAIGN, esp)
-    kept = services.records.campaign("autumn")
-    assert kept is not None
-    assert not kept.sent
-    report = services.dispatch.send(CAMPAIGN, esp)
-    assert (report.accepted_tracked, report.accepted_untracked) == (0, 2)
-    assert len(esp.mails) == len({name for _, name in esp.mails}) == len(people)
-
-
-def test_an_ambiguous_half_is_never_sent_by_itself(
-    services: Services, esp: EspInMemory, people: dict[str, RecipientId]
-) -> None:
-    """Nobody knows whether it left: every further run says so."""
-    assert people
-    services.dispatch.apply(services.dispatch.plan(CAMPAIGN, esp), esp)
-    esp.failing_parts = {"tracked": AmbiguousOutcome}
-    for _ in range(2):
-        with pytest.raises(AmbiguousOutcome):
-            services.dispatch.send(CAMPAIGN, esp)
-    assert esp.mails == []
-
-
-@pytest.mark.parametrize("action", [Action.WITHDRAWN, Action.OBJECTED, Action.INVALIDATED])
-def test_nothing_is_sent_after_a_withdrawal(
-    services: Services, esp: EspInMemory, people: dict[str, RecipientId], record: Record, action: Action
-) -> None:
-    """Between apply and send somebody stopped agreeing: nothing leaves until it is applied anew."""
-    services.dispatch.apply(services.dispatch.plan(CAMPAIGN, esp), esp)
-    record(action, recipient=people["bob"])
-    with pytest.raises(PlanError, match="changed since it was applied"):
-        services.dispatch.send(CAMPAIGN, esp)
-    assert esp.mails == []
-
-
-def test_nothing_is_sent_to_another_audience(
-    services: Services, esp: EspInMemory, people: dict[str, RecipientId]
-) -> None:
-    """Somebody new, somebody erased, or another list than was applied: what stands at the ESP is not this."""
-    services.dispatch.apply(services.dispatch.plan(CAMPAIGN, esp, [people["ada"], people["cat"]]), esp)
-    for audience in (None, [people["ada"]], [people["ada"], people["dan"]], [*people.values()]):
-        with pytest.raises(PlanError, match="changed since it was applied"):
-            services.dispatch.send(CAMPAIGN, esp, audience)
-    services.book.erase(people["cat"])
-    with pytest.raises(PlanError, match="changed since it was applied"):
-        services.dispatch.send(CAMPAIGN, esp, [people["ada"], people["cat"]])
-    assert esp.mails == []
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"purposes": (MEASURING, DELIVERING)},
-        {"mechanism": Mechanism.HOSTED},
-        {"aggregate": True},
-        {"kind": CampaignKind.PROSPECTING},
-        {"provider": "other"},
-        {"content": {"subject": "Winter"}},
-        {"id": CampaignId("winter")},
-    ],
-)
-def test_nothing_is_sent_that_is_declared_otherwise(
-    services: Services, esp: EspInMemory, people: dict[str, RecipientId], changes: dict[str, object]
-) -> None:
-    """Whatever changed in the declaration: it is applied first."""
-    assert people
-    services.dispatch.apply(services.dispatch.plan(CAMPAIGN, esp), esp)
-    with pytest.raises(PlanError, match="not applied as it is declared now"):
-        services.dispatch.send(replace(CAMPAIGN, **changes), esp)  # type: ignore[arg-type]
-    assert esp.mails == []

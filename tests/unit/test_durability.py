@@ -16,8 +16,8 @@ import pytest
 from core.errors import StoreError
 from core.ledger import idempotency_key, parse
 from core.model import Action, RecipientId
-from core.stores import records, sqlite
-from core.stores.database import Database
+from core.stores import mailings, records, sqlite
+from core.stores.database import FORM, Database
 from core.stores.sqlite import SqliteStore
 from core.verify import verify
 from webhooks.assembly import Services
@@ -36,8 +36,8 @@ from pathlib import Path
 
 from core.ledger import Ledger, Recording, idempotency_key
 from core.model import Action, ConsentEvent, PurposeId, RecipientId
-from core.stores import records, sqlite
-from core.stores.database import Database
+from core.stores import mailings, records, sqlite
+from core.stores.database import FORM, Database
 
 folder, name, calls = sys.argv[1:]
 print("ready", flush=True)
@@ -49,7 +49,7 @@ def event(evidence, n):
     return ConsentEvent(recipient, (PurposeId("performance"),), Action.GIVEN, now, now, name, evidence=evidence)
 
 for file in sorted(Path(folder).glob("*.wanted")):
-    database = Database(file.with_suffix(".sqlite3"), sqlite.SCHEMA + records.SCHEMA)
+    database = Database(file.with_suffix(".sqlite3"), sqlite.SCHEMA + records.SCHEMA + mailings.SCHEMA)
     ledger = Ledger(sqlite.SqliteStore(database, b"k" * 32), lambda: datetime.now(UTC))
     for call in range(int(calls)):
         said = [f"{name}:{call}:{part}" for part in range(5)]
@@ -86,7 +86,7 @@ def acknowledged(output: str) -> set[str]:
 @contextmanager
 def opened(path: Path) -> Iterator[SqliteStore]:
     """The store in a file."""
-    database = Database(path, sqlite.SCHEMA + records.SCHEMA)
+    database = Database(path, sqlite.SCHEMA + records.SCHEMA + mailings.SCHEMA)
     try:
         yield SqliteStore(database, SEAL_KEY)
     finally:
@@ -144,7 +144,19 @@ def busy(path: Path) -> sqlite3.Connection:
     other.execute("PRAGMA journal_mode=DELETE")
     other.execute("BEGIN IMMEDIATE")
     other.execute("CREATE TABLE other(x)")
+    other.execute(f"PRAGMA user_version={FORM}")
     return other
+
+
+def test_a_file_of_another_version_is_not_touched(tmp_path: Path) -> None:
+    """Tables of another form would be read wrongly: an error says so, and nothing is added to them."""
+    path = tmp_path / "ledger.sqlite3"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE entry(x)")
+    with pytest.raises(StoreError, match="another version"), opened(path):
+        pass
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("entry",)]
 
 
 def test_a_database_that_somebody_is_making_is_waited_for(tmp_path: Path) -> None:

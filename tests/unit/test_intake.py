@@ -14,7 +14,6 @@ from core.intake import DROPPED, MACHINE, RECORDED, Intake, Taken
 from core.ledger import parse
 from core.model import (
     Action,
-    AppliedPlan,
     Campaign,
     CampaignId,
     CampaignKind,
@@ -25,8 +24,8 @@ from core.model import (
     PurposeId,
     State,
 )
-from core.ports import CampaignRecord
 from core.verify import verify
+from tests.mailings_in_store import applied
 from webhooks.assembly import Services
 
 Record = Callable[..., int]
@@ -52,8 +51,7 @@ def happened(services: Services, kind: EventKind, **fields: object) -> ProviderE
 
 def sent(services: Services, campaign: Campaign = CAMPAIGN) -> None:
     """A campaign was applied, in which Ada got an individual pixel."""
-    record = CampaignRecord(campaign, AppliedPlan(campaign.id, campaign.provider, {}, 0), 1, 0)
-    services.records.save_campaign(record, [(services.recipient(ADDRESS), PixelMode.INDIVIDUAL)])
+    applied(services, campaign, {services.recipient(ADDRESS): PixelMode.INDIVIDUAL})
 
 
 def state(services: Services, purpose: PurposeId = MEASURING, address: str = ADDRESS) -> State:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from core.intake import AGGREGATE, DROPPED, MACHINE, RECORDED, Taken
 from core.model import (
     Action,
-    AppliedPlan,
     Campaign,
     CampaignId,
     CampaignKind,
@@ -24,8 +23,8 @@ from core.model import (
     ProviderEvent,
     PurposeId,
 )
-from core.ports import CampaignRecord
 from core.verify import verify
+from tests.mailings_in_store import applied
 from webhooks.assembly import Services
 
 Record = Callable[..., int]
@@ -44,8 +43,7 @@ HOSTED = replace(BOTH, mechanism=Mechanism.HOSTED, aggregate=True)
 
 def sent(services: Services, campaign: Campaign = CAMPAIGN, mode: PixelMode = PixelMode.INDIVIDUAL) -> None:
     """A campaign was applied, in which Ada got a pixel."""
-    record = CampaignRecord(campaign, AppliedPlan(campaign.id, campaign.provider, {}, 0), 1, 0)
-    services.records.save_campaign(record, [(services.recipient(ADDRESS), mode)])
+    applied(services, campaign, {services.recipient(ADDRESS): mode})
 
 
 def take(services: Services, *events: ProviderEvent) -> Taken:

@@ -16,7 +16,7 @@ from core.errors import SettingsError
 from core.ports import Provider
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-COMMON = {"payloads", "retry", "simulators"}
+COMMON = {"limits", "payloads", "retry", "simulators"}
 
 
 def modules() -> list[str]:

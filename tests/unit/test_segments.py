@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core import segments as module
 from core.consent import given as tracked_for
+from core.consent import may_be_asked
 from core.errors import ProviderError
 from core.ledger import Recording
-from core.model import Action, ConsentEvent, ContactChange, Member, PurposeId, RecipientId
-from core.segments import Sync
+from core.model import TO_ASK, Action, ConsentEvent, ContactChange, Member, PurposeId, RecipientId
+from core.records import Confirmed
+from core.segments import BookRow, Recipients, Segments, Sync
+from core.settings import Secrets
 from core.tokens import Use
 from tests.esp_in_memory import NAME, EspInMemory
 from webhooks.assembly import Services
@@ -78,11 +82,13 @@ def test_an_esp_gets_everybody_once_and_consent_where_it_is(
     decide("bob", Action.GIVEN)
     decide("cat", Action.REFUSED)
     done = sync()
-    assert (done.desired, done.confirmed, done.added, done.removed, done.rejected) == (5, 5, 3, 0, ())
-    assert done.api_calls == 5
+    assert (done.desired, done.confirmed, done.added, done.removed, done.rejected) == (5, 5, 5, 0, ())
+    assert (done.api_calls, done.minimum_calls, done.resumed) == (1, 1, 0)
     assert sorted(esp.read_back(), key=lambda m: m.address) == [
         Member(address("ada"), frozenset({MEASURING, DELIVERING})),
         Member(address("bob"), frozenset({MEASURING})),
+        Member(address("dan"), frozenset({TO_ASK})),
+        Member(address("eve"), frozenset({TO_ASK})),
     ]
     assert {name for name, path in esp.carried.items() if path} == {address("ada"), address("bob")}
     contact = next(c.contact for c in esp.syncs[0] if c.contact.recipient == ada)
@@ -112,8 +118,8 @@ def test_only_differences_travel(services: Services, esp: EspInMemory, sync: Run
     decide("cat", Action.REFUSED)
     decide("ada", Action.GIVEN)
     done = sync()
-    assert [addresses(call) for call in esp.syncs] == [{"bob"}]
-    assert (done.confirmed, done.added, done.removed) == (1, 1, 0)
+    assert [addresses(call) for call in esp.syncs] == [{"bob", "cat"}]  # Cat is not to be asked any more
+    assert (done.confirmed, done.added, done.removed) == (2, 1, 2)
     decide("bob", Action.GIVEN, MEASURING)
     decide("bob", Action.WITHDRAWN, DELIVERING)
     sync()
@@ -139,25 +145,25 @@ def test_withdrawals_travel_first(services: Services, esp: EspInMemory, sync: Ru
     decide("eve", Action.GIVEN, DELIVERING)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PAGE", 1)
+        esp.batch = 1
         done = sync()
-    removing = [any(change.removed for change in call) for call in esp.syncs]
-    assert removing == [True] * 3 + [False] * 2
+    withdrawing = [any(change.withdrawing for change in call) for call in esp.syncs]
+    assert withdrawing == [True] * 3 + [False] * 2
     assert addresses(c for call in esp.syncs[:3] for c in call) == {"ada", "cat", "eve"}
-    assert (done.added, done.removed) == (3, 3)
+    assert (done.added, done.removed) == (3, 5)
     assert {a for a, purposes in esp.members.items() if purposes} == {address(n) for n in ("bob", "dan", "eve")}
 
 
 def test_pages_cover_everybody(services: Services, esp: EspInMemory, decide: Decide) -> None:
-    """The address book is compared page by page, and the progress adds up to all of it."""
+    """The address book is compared page by page, and the progress adds up to all who differ."""
     known(services, *PEOPLE)
     for name in PEOPLE:
         decide(name, Action.GIVEN)
-    pages: list[int] = []
+    seen: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PAGE", 2)
-        services.segments.sync(NAME, esp, pages.append)
-    assert pages == [2, 2, 1]
-    assert [len(call) for call in esp.syncs] == [2, 2, 1]
+        services.segments.sync(NAME, esp, seen.append)
+    assert seen == [2, 2, 1]
     assert set(esp.members) == {address(n) for n in PEOPLE}
 
 
@@ -169,12 +175,12 @@ def test_the_rejected_are_reported_and_tried_again(
     bob = decide("bob", Action.GIVEN)
     esp.refused = {address("bob")}
     done = sync()
-    assert (done.rejected, done.confirmed, done.added) == ((bob,), 4, 0)
+    assert (done.rejected, done.confirmed, done.added) == ((bob,), 4, 4)
     esp.refused = set()
     esp.syncs.clear()
     done = sync()
     assert [addresses(call) for call in esp.syncs] == [{"bob"}]
-    assert (done.rejected, done.added) == ((), 1)
+    assert (done.rejected, done.added, done.resumed) == ((), 1, 0)
     assert esp.members[address("bob")] == {MEASURING}
 
 
@@ -185,16 +191,16 @@ def test_what_was_confirmed_before_a_failure_is_not_sent_again(
     known(services, *PEOPLE)
     for name in PEOPLE:
         decide(name, Action.GIVEN)
-    esp.failures = {2: 0}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "PAGE", 1)
-        with pytest.raises(ProviderError):
-            sync()
+    esp.failures, esp.batch = {2: 0}, 1
+    with pytest.raises(ProviderError):
+        sync()
     done_before = set(esp.members)
     esp.syncs.clear()
-    sync()
+    again = sync()
     assert len(done_before) == 2
     assert addresses(c for call in esp.syncs for c in call) == {n for n in PEOPLE if address(n) not in done_before}
+    assert again.resumed == 3
+    assert all(change.doubtful for call in esp.syncs for change in call)
 
 
 def test_a_withdrawal_reaches_an_esp_that_took_the_consent_and_never_said_so(
@@ -212,8 +218,10 @@ def test_a_withdrawal_reaches_an_esp_that_took_the_consent_and_never_said_so(
     esp.syncs.clear()
     done = sync()
     assert esp.members[address("ada")] == set()
-    assert [(addresses(call), call[0].removed) for call in esp.syncs] == [({"ada"}, frozenset({MEASURING}))]
-    assert done.removed == 1
+    (change,) = esp.syncs[0]
+    assert addresses(esp.syncs[0]) == {"ada"}
+    assert change.removed == {MEASURING, TO_ASK}
+    assert (done.removed, len(esp.syncs)) == (2, 1)
     assert sync().api_calls == 0
 
 
@@ -296,6 +304,7 @@ def test_whatever_happened_a_sync_brings_the_esp_up_to_date(
             case ("refuse", set(names)):
                 esp.refused = {address(str(n)) for n in names}
             case (kind, *who, limit):
+                esp.batch = 1
                 esp.failures = {len(esp.syncs): limit} if isinstance(limit, int) else {}
                 people = [services.recipient(address(str(n))) for n in who]
                 try:
@@ -310,5 +319,135 @@ def test_whatever_happened_a_sync_brings_the_esp_up_to_date(
     for who in PEOPLE[:3]:
         head = services.store.head(services.recipient(address(who)))
         standings = head.standings if head else {}
-        wanted = tracked_for(standings, services.settings.purposes, services.now(), services.policy)
-        assert esp.members[address(who)] == set(wanted)
+        purposes, now = services.settings.purposes, services.now()
+        wanted = {*tracked_for(standings, purposes, now, services.policy)}
+        if may_be_asked(standings, purposes, now, services.policy):
+            wanted.add(TO_ASK)
+        assert esp.members[address(who)] == wanted
+
+
+# Whom a sync looks at
+
+
+def test_a_sync_looks_only_at_those_about_whom_something_happened(
+    services: Services, esp: EspInMemory, sync: Run, decide: Decide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large address book, the two who decided, and the one who came in; the others are not even read."""
+    known(services, *PEOPLE)
+    sync()
+    decide("ada", Action.GIVEN)
+    decide("bob", Action.REFUSED)
+    known(services, "new")
+    looked: list[int] = []
+    changes = type(services.segments).changes
+
+    def counting(segments: Segments, provider: str, rows: Sequence[BookRow], **options: bool) -> list[ContactChange]:
+        looked.extend(1 for _ in rows)
+        return changes(segments, provider, rows, **options)
+
+    monkeypatch.setattr(Segments, "changes", counting)
+    esp.syncs.clear()
+    sync()
+    assert addresses(c for call in esp.syncs for c in call) == {"ada", "bob", "new"}
+    assert len(looked) == 3 + 3  # once to find the withdrawals among them, once to send the others
+
+
+@pytest.mark.parametrize("settled", ["purposes", "base_url", "token"])
+def test_a_setting_that_changes_has_everybody_compared(
+    services: Services, esp: EspInMemory, decide: Decide, settled: str
+) -> None:
+    """Another purpose, another address of the pages, another key: what the ESP holds of everybody is out of date."""
+    known(services, *PEOPLE)
+    decide("ada", Action.GIVEN, MEASURING, DELIVERING)
+    services.segments.sync(NAME, esp)
+    settings, keys = services.settings, dict(services.secrets.values)
+    if settled == "purposes":
+        settings = msgspec.structs.replace(settings, purposes=(MEASURING,))
+    elif settled == "base_url":
+        settings = msgspec.structs.replace(settings, base_url="https://elsewhere.example.com")
+    else:
+        keys["PIXELPROOF_TOKEN_KEYS"] += f",2:{'44' * 64}"
+    services.close()
+    esp.syncs.clear()
+    with Services(settings, Secrets(keys), services.folder, services.now) as changed:
+        changed.segments.sync(NAME, esp)
+        assert addresses(c for call in esp.syncs for c in call) == set(PEOPLE)
+        assert esp.members[address("ada")] == ({MEASURING} if settled == "purposes" else {MEASURING, DELIVERING})
+        assert changed.segments.sync(NAME, esp).api_calls == 0
+
+
+def test_whoever_may_be_asked_again_is_found_within_a_day(
+    services: Services, esp: EspInMemory, sync: Run, decide: Decide, wait: Wait
+) -> None:
+    """Nothing happened but time: half a year after they were asked, people are back in the segment."""
+    known(services, "ada", "bob")
+    for name in ("ada", "bob"):
+        decide(name, Action.REQUESTED)
+    decide("bob", Action.REFUSED, MEASURING, DELIVERING)
+    sync()
+    assert esp.members == {address("ada"): set(), address("bob"): set()}
+    wait(days=services.policy.ask_again_after_days)
+    sync()
+    assert esp.members == {address("ada"): {TO_ASK}, address("bob"): set()}
+
+
+def test_a_plan_says_what_a_sync_then_does(services: Services, esp: EspInMemory, sync: Run, decide: Decide) -> None:
+    """The same numbers, and not one call."""
+    known(services, *PEOPLE)
+    decide("ada", Action.GIVEN)
+    sync()
+    decide("ada", Action.WITHDRAWN)
+    decide("bob", Action.GIVEN)
+    before = esp.calls
+    planned = services.segments.plan(NAME, esp)
+    assert esp.calls == before
+    done = sync()
+    assert (planned.added, planned.removed, planned.minimum_calls) == (done.added, done.removed, done.minimum_calls)
+    assert done.minimum_calls == done.api_calls == 2
+
+
+# Two calls at once
+
+
+def test_a_withdrawal_that_crosses_an_addition_wins(
+    services: Services, esp: EspInMemory, sync: Run, decide: Decide
+) -> None:
+    """While an addition is under way, the person withdraws, and the push is confirmed before the addition arrives."""
+    known(services, "ada")
+    sync()
+    ada = decide("ada", Action.GIVEN)
+
+    def withdraw() -> None:
+        decide("ada", Action.WITHDRAWN)
+        services.segments.push(NAME, esp, [ada])
+        esp.members[address("ada")] = {MEASURING}  # the addition comes late
+
+    esp.meanwhile = [withdraw]
+    sync()
+    assert esp.members[address("ada")] == set()
+    assert services.records.confirmed(NAME, [ada])[ada].purposes == frozenset()
+    assert sync().api_calls == 0
+
+
+def test_what_is_doubted_by_two_is_settled_by_neither(services: Services) -> None:
+    """Whichever call ends first or last: nobody knows which came last at the ESP."""
+    records, ada = services.records, services.recipient(address("ada"))
+    one = records.doubt(NAME, {ada: frozenset({MEASURING})})
+    two = records.doubt(NAME, {ada: frozenset()})
+    assert records.settle(NAME, {ada: Confirmed(frozenset({MEASURING}), b"x")}, one) == {ada}
+    assert records.settle(NAME, {ada: Confirmed(frozenset(), b"x")}, two) == {ada}
+    kept = records.confirmed(NAME, [ada])[ada]
+    assert (kept.purposes, bool(kept.mark)) == (frozenset({MEASURING}), True)
+    assert [recipient for recipient, _ in records.pending(NAME)] == [ada]
+    three = records.doubt(NAME, {ada: frozenset()})
+    assert records.settle(NAME, {ada: Confirmed(frozenset(), b"x")}, three) == set()
+    assert list(records.pending(NAME)) == []
+
+
+def test_many_recipients_take_little_memory() -> None:
+    """Sixteen bytes each, and every one comes back in its place."""
+    many = [RecipientId(n.to_bytes(16, "big")) for n in range(2 * module.PAGE + 1)]
+    packed = Recipients(many)
+    assert len(packed) == len(many)
+    assert [r for page in packed.pages() for r in page] == many
+    assert [len(page) for page in packed.pages()] == [module.PAGE, module.PAGE, 1]

@@ -231,8 +231,9 @@ def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
 def test_the_codec_works_without_the_sdk() -> None:
     """The callback path starts without the SDK and its HTTP client."""
     script = (
-        "import sys, connectors.sendgrid as s; s.PROVIDER.codec(s.SendGridSettings(webhook_public_keys=sys.argv[1:]),"
-        " None); print(any(m in sys.modules for m in ('sendgrid', 'python_http_client', 'connectors.sendgrid.api')))"
+        "import sys, connectors.sendgrid as s; c = s.ProviderContext({}, (), None);"
+        " s.PROVIDER.codec(s.SendGridSettings(webhook_public_keys=sys.argv[1:]), c);"
+        " print(any(m in sys.modules for m in ('sendgrid', 'python_http_client', 'connectors.sendgrid.api')))"
     )
     key = CASES[0]["settings"]["webhook_public_keys"][0]
     run = subprocess.run([sys.executable, "-c", script, key], capture_output=True, text=True, check=True)  # noqa: S603

@@ -300,7 +300,7 @@ def test_the_callback_path_imports_no_sdk() -> None:
         "import sys; from connectors.ses import PROVIDER;"
         "assert 'cryptography' not in sys.modules;"
         "s = PROVIDER.settings(region='eu-west-3', topic_arns=('arn:aws:sns:eu-west-3:123456789012:t',));"
-        "PROVIDER.codec(s, None);"
+        "from core.ports import ProviderContext; PROVIDER.codec(s, ProviderContext({}, (), None));"
         "print([m for m in ('boto3', 'botocore', 'httpx') if m in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)  # noqa: S603

@@ -21,7 +21,9 @@ from starlette.routing import BaseRoute, Route
 from connectors.simulators.base import Account, Callback, Mail, Simulator, utcnow
 from connectors.simulators.mailchimp.audience import Audience, Subscriber, name_of
 from connectors.simulators.mailchimp.campaigns import Campaigns, CampaignState, Open
+from connectors.simulators.mailchimp.facts import Facts
 from connectors.simulators.mailchimp.merge import from_placeholders, merged
+from connectors.simulators.mailchimp.webhooks import Webhooks
 from connectors.simulators.mailchimp.wire import guarded, not_found
 
 BASE = "/3.0"
@@ -32,13 +34,18 @@ SENDER = "news@team.example"
 
 
 class MailchimpSimulator(Simulator):
-    """One Mailchimp account with one audience and one webhook.
+    """One Mailchimp account with one audience.
+
+    Where ``callback_url`` is set, a webhook made by hand posts to it what its contacts do, signed with
+    ``signing_secret``; the API does not show it.
 
     Attributes:
         api_key: What the API takes, by basic authentication or as Bearer token.
-        signing_secret: What the webhook's callbacks are signed with.
+        signing_secret: What the callbacks of the webhook made by hand are signed with.
         audience: The audience's state.
         campaigns: The campaigns' state.
+        webhooks: The webhooks that were made by calls.
+        facts: What else there is in the account.
         tracking: What a campaign that does not say does with opens; on, as at Mailchimp.
         proxied: Whether the pixel is now requested by a mail proxy instead of a person's mail program.
     """
@@ -52,6 +59,8 @@ class MailchimpSimulator(Simulator):
         self.proxied = False
         self.audience = Audience(now)
         self.campaigns = Campaigns(self.audience, lambda: self.tracking, self._deliver, now)
+        self.webhooks = Webhooks(self.audience.list_id)
+        self.facts = Facts(self.audience.list_id)
         super().__init__(mails=mails, now=now)
 
     def account(self, *, purposes: Sequence[str], subject: str, html: str) -> Account:  # noqa: ARG002 - see below
@@ -66,7 +75,8 @@ class MailchimpSimulator(Simulator):
 
     def routes(self) -> list[BaseRoute]:
         """The Marketing API, version 3.0."""
-        handlers = [*self.audience.handlers(), *self.campaigns.handlers()]
+        parts = (self.audience, self.campaigns, self.webhooks, self.facts)
+        handlers = [handler for part in parts for handler in part.handlers()]
         routes = [Route(f"{BASE}{p}", guarded(h, self.api_key), methods=[m]) for m, p, h in handlers]
         return [*routes, Route(f"{BASE}/{{rest:path}}", guarded(_unknown, self.api_key), methods=METHODS)]
 
@@ -101,18 +111,12 @@ class MailchimpSimulator(Simulator):
         self._call_back("unsubscribe", fields)
 
     def _call_back(self, kind: str, fields: dict[str, str]) -> None:
-        if self.callback_url is None:
-            return
         now = self.now()
         body = urlencode({"type": kind, "fired_at": f"{now:%Y-%m-%d %H:%M:%S}", **fields}).encode()
-        stamp = str(int(now.timestamp()))
-        signature = hmac.new(self.signing_secret.encode(), stamp.encode() + b"." + body, sha256).hexdigest()
-        headers = {
-            "content-type": "application/x-www-form-urlencoded",
-            "user-agent": "MailChimp",
-            "x-mailchimp-signature": f"t={stamp},v1={signature}",
-        }
-        self.queue(Callback(self.callback_url, headers, body))
+        if self.callback_url is not None:
+            self.queue(Callback(self.callback_url, _headers(body, self.signing_secret, now), body))
+        for hook in self.webhooks.told(kind, "user"):
+            self.queue(Callback(hook.url, _headers(body, hook.secret, now), body))
 
     def _deliver(self, campaign: CampaignState, members: Sequence[Subscriber]) -> None:
         number = self.mailroom.next_id()
@@ -128,6 +132,16 @@ class MailchimpSimulator(Simulator):
             head, end, tail = html.rpartition("</body>")
             html = f"{head}{self.pixel(number)}{end}{tail}" if end else html + self.pixel(number)
         return Mail(number, campaign.id, member.address, subject, html, tracked)
+
+
+def _headers(body: bytes, secret: str | None, now: datetime) -> dict[str, str]:
+    """A callback's headers, signed where the webhook has a secret."""
+    headers = {"content-type": "application/x-www-form-urlencoded", "user-agent": "MailChimp"}
+    if secret is None:
+        return headers
+    stamp = str(int(now.timestamp()))
+    signature = hmac.new(secret.encode(), stamp.encode() + b"." + body, sha256).hexdigest()
+    return headers | {"x-mailchimp-signature": f"t={stamp},v1={signature}"}
 
 
 async def _unknown(_request: Request) -> Response:

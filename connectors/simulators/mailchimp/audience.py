@@ -1,22 +1,23 @@
 """One audience: members, merge fields, static segments (tags).
 
 Where Mailchimp's document leaves something open, the more harmful way is taken, so that whoever relies on the kinder
-one notices: a batch with the status ``subscribed`` subscribes archived and, when updating, unsubscribed contacts too.
+one notices: a batch with the status ``subscribed`` subscribes archived and, when updating, unsubscribed contacts too,
+and one without a status subscribes archived contacts as well; members are shown taken out of a segment with its tag.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from hashlib import md5
-from itertools import count
 
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
+from connectors.simulators.mailchimp.pages import Snapshots
+from connectors.simulators.mailchimp.people import StaticSegment, Subscriber, name_of
+from connectors.simulators.mailchimp.segments import Segments
 from connectors.simulators.mailchimp.wire import (
     ADDRESS,
     LONGEST_TEXT,
@@ -25,9 +26,7 @@ from connectors.simulators.mailchimp.wire import (
     Json,
     MemberBatch,
     NewMergeField,
-    NewSegment,
     Problem,
-    SegmentChange,
     answer,
     invalid,
     not_found,
@@ -36,39 +35,10 @@ from connectors.simulators.mailchimp.wire import (
     stamp,
 )
 
+__all__ = ["MOST_TAGS", "Audience", "StaticSegment", "Subscriber", "name_of"]
+
 MOST_TAGS = 50
 """Tags that a member is shown with."""
-
-
-@dataclass(slots=True)
-class Subscriber:
-    """A contact of the audience, whatever its status."""
-
-    address: str
-    status: str
-    changed: datetime
-    fields: dict[str, str] = field(default_factory=dict)
-    tags: set[int] = field(default_factory=set)
-
-    @property
-    def id(self) -> str:
-        """Its name in the API."""
-        return name_of(self.address)
-
-
-@dataclass(slots=True)
-class StaticSegment:
-    """A static segment. ``members``: hashes, in the order in which they came."""
-
-    id: int
-    name: str
-    created: datetime
-    members: dict[str, None] = field(default_factory=dict)
-
-
-def name_of(address: str) -> str:
-    """The MD5 of the lower-cased address."""
-    return md5(address.lower().encode(), usedforsecurity=False).hexdigest()
 
 
 class Audience:
@@ -79,18 +49,27 @@ class Audience:
         members: By hash.
         segments: By ID.
         forgotten: Hashes of addresses that were permanently deleted.
+        refused: Why Mailchimp does not take an address, by its hash: a role's, a fake one, "in a compliance state".
+        wants_status: Whether a batch with a new member without a status is refused whole instead of that member alone.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self.list_id = secrets.token_hex(5)
         self.members: dict[str, Subscriber] = {}
-        self.segments: dict[int, StaticSegment] = {}
         self.forgotten: set[str] = set()
+        self.refused: dict[str, str] = {}
+        self.wants_status = False
         self._fields: dict[str, NewMergeField] = {}
-        self._numbers = count(101)
         self._now = now
+        self._snapshots = Snapshots()
+        self._segments = Segments(self.list_id, self.members, self._shown, self._snapshots, now)
         for tag, name in (("FNAME", "First Name"), ("LNAME", "Last Name")):
             self._fields[tag] = NewMergeField(name=name, type="text", tag=tag, public=True)
+
+    @property
+    def segments(self) -> dict[int, StaticSegment]:
+        """The static segments, by ID."""
+        return self._segments.all
 
     def handlers(self) -> list[tuple[str, str, Handler]]:
         """Method, path and handler of each call."""
@@ -100,15 +79,11 @@ class Audience:
             ("GET", f"{at}/members", self._list_members),
             ("GET", f"{at}/members/{{member}}", self._member),
             ("DELETE", f"{at}/members/{{member}}", self._archive),
+            ("POST", f"{at}/members/{{member}}/actions/delete-permanent", self._erase),
             ("GET", f"{at}/members/{{member}}/tags", self._tags),
             ("GET", f"{at}/merge-fields", self._list_fields),
             ("POST", f"{at}/merge-fields", self._add_field),
-            ("GET", f"{at}/segments", self._list_segments),
-            ("POST", f"{at}/segments", self._add_segment),
-            ("GET", f"{at}/segments/{{segment:int}}", self._segment),
-            ("POST", f"{at}/segments/{{segment:int}}", self._change_segment),
-            ("DELETE", f"{at}/segments/{{segment:int}}", self._delete_segment),
-            ("GET", f"{at}/segments/{{segment:int}}/members", self._segment_members),
+            *self._segments.handlers(),
         ]
 
     def subscribed(self) -> Iterator[str]:
@@ -124,6 +99,9 @@ class Audience:
 
     async def _batch(self, request: Request) -> Response:
         batch = await read(request, MemberBatch)
+        self._snapshots.changed()
+        if self.wants_status and any(self._lacks_status(row) for row in batch.members):
+            raise invalid("members.item:0.status", "This value should not be blank.")
         new: list[Json] = []
         updated: list[Json] = []
         errors: list[Json] = []
@@ -140,33 +118,43 @@ class Audience:
         totals = {"total_created": len(new), "total_updated": len(updated), "error_count": len(errors)}
         return answer(request, {"new_members": new, "updated_members": updated, "errors": errors} | totals)
 
+    def _lacks_status(self, row: BatchMember) -> bool:
+        return row.status is UNSET and name_of(row.email_address) not in self.members
+
     def _objection(self, row: BatchMember, name: str, *, known: bool, seen: set[str], update: bool) -> Json | None:
         """Why a member of a batch is not taken."""
         if name in seen:
             return _error("Duplicate items found for email.")
         if name in self.forgotten:
             return _error(f"{row.email_address} was permanently deleted and cannot be re-imported.")
+        if name in self.refused:
+            return _error(f"{row.email_address} {self.refused[name]}")
         if known and not update:
             text = "is already a list member, do you want to update? please provide update_existing:true in the request"
             return _error(f"{row.email_address} {text} body", "ERROR_CONTACT_EXISTS")
-        if not known and row.status is UNSET:
+        if self._lacks_status(row):
             return _error("The status field is required for a new list member.")
         return _unfit(row)
 
     def _put(self, row: BatchMember, name: str) -> Subscriber:
-        member = self.members.setdefault(name, Subscriber(row.email_address, "subscribed", self._now()))
+        member = self.members.get(name)
+        if member is None:
+            member = self.members[name] = Subscriber(row.email_address, "subscribed", self._now())
         if row.status is not UNSET:
             member.status = row.status
+        elif member.status == "archived":
+            member.status = "subscribed"
         member.fields |= {tag: str(value) for tag, value in row.merge_fields.items() if tag in self._fields}
         member.changed = self._now()
         return member
 
     async def _list_members(self, request: Request) -> Response:
         status = request.query_params.get("status")
-        if status is None:
-            found = [member for member in self.members.values() if member.status != "archived"]
-        else:
-            found = [member for member in self.members.values() if member.status == status]
+
+        def collect() -> Iterator[Subscriber]:
+            return (m for m in self.members.values() if (m.status == status if status else m.status != "archived"))
+
+        found = self._snapshots.of(request, status, collect)
         return paged(request, "members", found, len(found), self._shown)
 
     async def _member(self, request: Request) -> Response:
@@ -174,9 +162,17 @@ class Audience:
 
     async def _archive(self, request: Request) -> Response:
         member = self._of(request)
+        self._snapshots.changed()
         member.status = "archived"
-        for tag in [*member.tags]:
-            self._take_out(self.segments[tag], member)
+        self._segments.take_out_of_all(member)
+        return Response(status_code=204)
+
+    async def _erase(self, request: Request) -> Response:
+        member = self._of(request)
+        self._snapshots.changed()
+        self._segments.take_out_of_all(member)
+        del self.members[member.id]
+        self.forgotten.add(member.id)
         return Response(status_code=204)
 
     async def _tags(self, request: Request) -> Response:
@@ -231,86 +227,6 @@ class Audience:
             "default_value": each.default_value,
             "public": each.public,
             "display_order": list(self._fields).index(each.tag) + 2,
-            "list_id": self.list_id,
-        }
-
-    # Segments
-
-    async def _list_segments(self, request: Request) -> Response:
-        kind = request.query_params.get("type", "static")
-        found = [*self.segments.values()] if kind == "static" else []
-        return paged(request, "segments", found, len(found), self._shown_segment)
-
-    async def _add_segment(self, request: Request) -> Response:
-        new = await read(request, NewSegment)
-        if any(segment.name == new.name for segment in self.segments.values()):
-            raise Problem("Bad Request", "Sorry, that tag already exists.")
-        segment = StaticSegment(next(self._numbers), new.name, self._now())
-        self.segments[segment.id] = segment
-        self._put_in(segment, new.static_segment)
-        return answer(request, self._shown_segment(segment))
-
-    async def _segment(self, request: Request) -> Response:
-        return answer(request, self._shown_segment(self._segment_of(request)))
-
-    async def _change_segment(self, request: Request) -> Response:
-        segment, change = self._segment_of(request), await read(request, SegmentChange)
-        if not (change.members_to_add or change.members_to_remove):
-            raise invalid("members_to_add", "At least one of members_to_add and members_to_remove is required")
-        added = self._put_in(segment, change.members_to_add)
-        removed = [m for m in self._known(change.members_to_remove) if self._take_out(segment, m)]
-        shown = {"members_added": [*map(self._shown, added)], "members_removed": [*map(self._shown, removed)]}
-        totals = {"total_added": len(added), "total_removed": len(removed), "error_count": 0}
-        return answer(request, {**shown, "errors": [], **totals})
-
-    async def _delete_segment(self, request: Request) -> Response:
-        segment = self._segment_of(request)
-        for name in [*segment.members]:
-            self._take_out(segment, self.members[name])
-        del self.segments[segment.id]
-        return Response(status_code=204)
-
-    async def _segment_members(self, request: Request) -> Response:
-        shown = {"subscribed"} | {
-            status
-            for status in ("cleaned", "transactional", "unsubscribed")
-            if request.query_params.get(f"include_{status}", "").lower() == "true"
-        }
-        inside = (self.members[name] for name in self._segment_of(request).members)
-        found = [member for member in inside if member.status in shown]
-        return paged(request, "members", found, len(found), self._shown)
-
-    def _segment_of(self, request: Request) -> StaticSegment:
-        segment = self.segments.get(request.path_params["segment"])
-        if segment is None:
-            raise not_found()
-        return segment
-
-    def _known(self, addresses: Iterable[str]) -> list[Subscriber]:
-        """Those that are in the audience; the others are ignored without a word."""
-        found = (self.members.get(name_of(address)) for address in addresses)
-        return [member for member in found if member is not None and member.status != "archived"]
-
-    def _put_in(self, segment: StaticSegment, addresses: Iterable[str]) -> list[Subscriber]:
-        added = [member for member in self._known(addresses) if member.id not in segment.members]
-        for member in added:
-            segment.members[member.id] = None
-            member.tags.add(segment.id)
-        return added
-
-    def _take_out(self, segment: StaticSegment, member: Subscriber) -> bool:
-        member.tags.discard(segment.id)
-        return segment.members.pop(member.id, member) is None
-
-    def _shown_segment(self, segment: StaticSegment) -> Json:
-        return {
-            "id": segment.id,
-            "name": segment.name,
-            "member_count": sum(self.members[name].status == "subscribed" for name in segment.members),
-            "type": "static",
-            "created_at": stamp(segment.created),
-            "updated_at": stamp(segment.created),
-            "options": {"match": "all", "conditions": []},
             "list_id": self.list_id,
         }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -68,6 +68,7 @@ class CampaignState:
     """
 
     created: datetime
+    type: str
     recipients: Recipients
     settings: CampaignSettings
     opens_tracked: bool
@@ -120,6 +121,7 @@ class Campaigns:
             ("PUT", f"{one}/content", self._set_content),
             ("GET", f"{one}/send-checklist", self._checklist),
             ("POST", f"{one}/actions/send", self._send),
+            ("POST", f"{one}/actions/replicate", self._replicate),
             ("GET", "/reports/{campaign}/open-details", self._open_details),
         ]
 
@@ -144,8 +146,10 @@ class Campaigns:
     async def _create(self, request: Request) -> Response:
         new = await read(request, NewCampaign)
         tracking = new.tracking.opens
+        _check_tracking(new.type, tracking)
         campaign = CampaignState(
             created=self._now(),
+            type=new.type,
             recipients=self._valid(new.recipients) if new.recipients else Recipients(""),
             settings=_valid_settings(new.settings),
             opens_tracked=self._tracks_opens() if tracking is UNSET else tracking,
@@ -167,8 +171,27 @@ class Campaigns:
             merged = msgspec.to_builtins(campaign.settings) | change.settings
             campaign.settings = _valid_settings(_settings(merged))
         if change.tracking.opens is not UNSET:
+            _check_tracking(campaign.type, change.tracking.opens)
             campaign.opens_tracked = change.tracking.opens
         return answer(request, self._shown(campaign))
+
+    async def _replicate(self, request: Request) -> Response:
+        """A copy under another title. It inherits segment and tracking: the more harmful of what is undocumented."""
+        original = self._of(request)
+        if original.status not in {"save", "sent"}:
+            raise Problem("Bad Request", "Only campaigns that are saved or sent can be replicated.")
+        settings = msgspec.structs.replace(original.settings, title=f"{original.settings.title} (copy 01)")
+        copy = CampaignState(
+            created=self._now(),
+            type=original.type,
+            recipients=original.recipients,
+            settings=settings,
+            opens_tracked=original.opens_tracked,
+            template=original.template,
+            html=original.html,
+        )
+        self.campaigns[copy.id] = copy
+        return answer(request, self._shown(copy))
 
     async def _delete(self, request: Request) -> Response:
         del self.campaigns[self._of(request).id]
@@ -254,7 +277,8 @@ class Campaigns:
         return paged(request, "members", found, len(found), shown)
 
     def _shown_opener(self, campaign: CampaignState, name: str, opens: Sequence[Open]) -> Json:
-        member = self._audience.members[name]
+        # Whoever was erased stays in the report, without an address (unconfirmed).
+        member = self._audience.members.get(name) or Subscriber("", "deleted", campaign.created)
         return {
             "campaign_id": campaign.id,
             "list_id": campaign.recipients.list_id,
@@ -293,7 +317,7 @@ class Campaigns:
     def _shown(self, campaign: CampaignState) -> Json:
         return {
             "id": campaign.id,
-            "type": "regular",
+            "type": campaign.type,
             "create_time": stamp(campaign.created),
             "status": campaign.status,
             "emails_sent": campaign.emails_sent,
@@ -307,6 +331,11 @@ class Campaigns:
             "settings": {**msgspec.to_builtins(campaign.settings), "template_id": campaign.template},
             "tracking": {"opens": campaign.opens_tracked, "html_clicks": True, "text_clicks": False},
         }
+
+
+def _check_tracking(kind: str, opens: bool | UnsetType) -> None:
+    if kind == "variate" and opens is False:
+        raise invalid("tracking.opens", "Open tracking cannot be disabled for A/B campaigns.")
 
 
 def _shown_options(options: SegmentOptions) -> Json:

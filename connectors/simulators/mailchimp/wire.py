@@ -218,9 +218,9 @@ class Tracking(msgspec.Struct):
 
 
 class NewCampaign(msgspec.Struct):
-    """``POST /campaigns``; A/B campaigns and others are not kept here."""
+    """``POST /campaigns``. What only A/B campaigns and RSS campaigns have is not kept here."""
 
-    type: Literal["regular"]
+    type: Literal["regular", "plaintext", "rss", "variate"]
     recipients: Recipients | None = None
     settings: CampaignSettings = msgspec.field(default_factory=CampaignSettings)
     tracking: Tracking = msgspec.field(default_factory=Tracking)
@@ -245,3 +245,23 @@ class NewContent(msgspec.Struct):
 
     template: TemplateRef | UnsetType = UNSET
     html: str | UnsetType = UNSET
+
+
+EventName = Annotated[str, Meta(pattern="^(subscribe|unsubscribe|profile|cleaned|upemail|campaign)$")]
+SourceName = Annotated[str, Meta(pattern="^(user|admin|api)$")]
+
+
+class NewWebhook(msgspec.Struct):
+    """``POST /lists/{list_id}/webhooks``."""
+
+    url: Annotated[str, Meta(min_length=1)]
+    events: dict[EventName, bool] = {}
+    sources: dict[SourceName, bool] = {}
+
+
+class WebhookChange(msgspec.Struct):
+    """``PATCH /lists/{list_id}/webhooks/{webhook_id}``."""
+
+    url: str | None = None
+    events: dict[EventName, bool] = {}
+    sources: dict[SourceName, bool] = {}

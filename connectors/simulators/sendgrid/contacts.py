@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import gzip
-import json
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
+import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from connectors.simulators.sendgrid.erasures import Erasures
+from connectors.simulators.sendgrid.jobs import Jobs, Outcome
+from connectors.simulators.sendgrid.people import Lists, People, Person
 from connectors.simulators.sendgrid.wire import (
     ADDRESS,
     BAD_REQUEST,
     NOT_FOUND,
+    ContactIn,
     Emails,
     Export,
     Handler,
@@ -28,28 +32,10 @@ from connectors.simulators.sendgrid.wire import (
 )
 
 UPSERT_BYTES = 6_000_000
+EXPORTED = 10_000
+"""Contacts in each member of a packed export file."""
 API = "https://api.sendgrid.com/v3/marketing"
 """The links in ``_metadata`` name the real API, whatever the address."""
-
-
-@dataclass(slots=True)
-class Person:
-    """A contact."""
-
-    id: str
-    email: str
-    at: str
-    lists: set[str] = field(default_factory=set)
-    fields: dict[str, str | int | float] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Job:
-    """An import or an export that runs when it is looked at for the second time."""
-
-    run: Callable[[], dict[str, object]]
-    looked_at: bool = False
-    outcome: dict[str, object] | None = None
 
 
 class ContactsApi:
@@ -60,21 +46,45 @@ class ContactsApi:
         now: The clock.
 
     Attributes:
-        people: The contacts by address.
+        jobs: What was accepted and is not done yet: imports, removals, deletions and exports.
+        erasures: Erased records of recipients.
         refused: Addresses that an import reports as errored.
         lost: Addresses that an import counts as created and that never appear, as has been reported of SendGrid.
+        mishaps: What befalls the next imports: ``fail`` (nothing is stored, and it says so), ``break`` (the same
+            without any counts), ``half`` (the second half is errored), ``short`` (the second half is
+            neither stored nor counted), ``drop`` (nothing is stored, and it says that all was), ``""`` (none).
+        shows_fields: Whether exports hold the custom fields; SendGrid does not document what they hold.
+        uploads: How many contacts each accepted upsert had.
     """
 
     def __init__(self, base_url: Callable[[], str], now: Callable[[], datetime]) -> None:
-        self.people: dict[str, Person] = {}
+        self.jobs = Jobs()
+        self.erasures = Erasures(now)
         self.refused: set[str] = set()
         self.lost: set[str] = set()
+        self.mishaps: deque[str] = deque()
+        self.shows_fields = True
+        self.uploads: list[int] = []
+        self._people = People()
         self._base_url = base_url
         self._now = now
         self._lists: dict[str, str] = {}
         self._fields: dict[str, tuple[str, str]] = {}
-        self._jobs: dict[str, Job] = {}
-        self._files: dict[str, bytes] = {}
+        self._exports: dict[str, list[Person]] = {}
+
+    @property
+    def people(self) -> dict[str, Person]:
+        """The contacts by address."""
+        return self._people.by_address
+
+    def list_ids(self) -> set[str]:
+        """The ids of the lists that exist."""
+        return set(self._lists)
+
+    def drop_list(self, name: str) -> None:
+        """Delete a list, as somebody would in SendGrid's own interface; the contacts stay."""
+        for list_id in [i for i, known in self._lists.items() if known == name]:
+            del self._lists[list_id]
 
     def routes(self, guard: Callable[[Handler], Handler]) -> list[BaseRoute]:
         """The routes, each behind ``guard``; export files stand outside, with signed addresses of their own."""
@@ -86,13 +96,24 @@ class ContactsApi:
             ("GET", "/field_definitions", self._list_fields),
             ("POST", "/field_definitions", self._create_field),
             ("PUT", "/contacts", self._upsert),
+            ("DELETE", "/contacts", self._delete),
             ("GET", "/contacts/imports/{id}", self._import_state),
             ("POST", "/contacts/search/emails", self._search),
             ("POST", "/contacts/exports", self._export),
             ("GET", "/contacts/exports/{id}", self._export_state),
         ]
-        marketing = [Route(f"/v3/marketing{path}", guard(handler), methods=[verb]) for verb, path, handler in table]
-        return [*marketing, Route("/_exports/{id}.json.gz", self._file)]
+        return [
+            *(Route(f"/v3/marketing{p}", guard(self._in_time(h)), methods=[verb]) for verb, p, h in table),
+            Route("/v3/recipients/erasejob", guard(self.erasures), methods=["POST"]),
+            Route("/_exports/{id}.json.gz", self._file),
+        ]
+
+    def _in_time(self, handler: Handler) -> Handler:
+        async def later(request: Request) -> Response:
+            self.jobs.tick()
+            return await handler(request)
+
+        return later
 
     # Lists
 
@@ -123,13 +144,17 @@ class ContactsApi:
 
     async def _remove(self, request: Request) -> Response:
         list_id = self._known_list(request.path_params["id"])
-        ids = set(filter(None, request.query_params.get("contact_ids", "").split(",")))
+        ids = list(filter(None, request.query_params.get("contact_ids", "").split(",")))
         if not ids:
             return JSONResponse({"message": "contact_ids is required", "field": "contact_ids"}, BAD_REQUEST)
-        for person in self.people.values():
-            if person.id in ids:
-                person.lists.discard(list_id)
-        return JSONResponse({"job_id": str(uuid.uuid4())}, 202)
+        if not self._people.known(ids):
+            return JSONResponse({"message": "contact not found", "field": "contact_ids"}, NOT_FOUND)
+        return JSONResponse({"job_id": self.jobs.add(lambda: self._removed(list_id, ids))}, 202)
+
+    def _removed(self, list_id: str, ids: list[str]) -> Outcome:
+        for person in self._people.chosen(ids):
+            self._people.place(person, person.lists - {list_id})
+        return {"status": "completed", "finished_at": self._stamp()}
 
     def _known_list(self, list_id: str) -> str:
         if list_id not in self._lists:
@@ -137,8 +162,8 @@ class ContactsApi:
         return list_id
 
     def _list(self, list_id: str) -> dict[str, object]:
-        count = sum(list_id in person.lists for person in self.people.values())
         links = {"self": f"{API}/lists/{list_id}"}
+        count = self._people.in_list[list_id]
         return {"id": list_id, "name": self._lists[list_id], "contact_count": count, "_metadata": links}
 
     # Custom fields
@@ -164,31 +189,65 @@ class ContactsApi:
         if len(await request.body()) > UPSERT_BYTES:
             raise Refused("the request is larger than 6 MB", "contacts")
         upsert = await read(request, Upsert)
-        for list_id in upsert.list_ids:
-            self._known_list(list_id)
+        lists = frozenset(map(self._known_list, upsert.list_ids))
         for place, contact in enumerate(upsert.contacts):
             if not (contact.email or contact.phone_number_id or contact.external_id or contact.anonymous_id):
                 raise Refused("at least one identifier is required", f"contacts.{place}")
             for field_id in contact.custom_fields.keys() - self._fields.keys():
                 raise Refused(f"no custom field {field_id}", f"contacts.{place}.custom_fields")
-        return JSONResponse({"job_id": self._job(lambda: self._import(upsert))}, 202)
+        mishap = self.mishaps.popleft() if self.mishaps else ""
+        self.uploads.append(len(upsert.contacts))
+        return JSONResponse({"job_id": self.jobs.add(lambda: self._import(upsert.contacts, lists, mishap))}, 202)
 
-    def _import(self, upsert: Upsert) -> dict[str, object]:
+    def _import(self, contacts: list[ContactIn], lists: Lists, mishap: str) -> Outcome:
         """Store the contacts. Those without an address are known by another identifier, and left aside here."""
-        counts = {"requested_count": len(upsert.contacts), "created_count": 0, "updated_count": 0, "errored_count": 0}
-        for contact in upsert.contacts:
+        if mishap == "break":
+            return {"status": "failed", "job_type": "upsert", "finished_at": self._stamp()}
+        if mishap == "short":
+            contacts = contacts[: len(contacts) // 2]
+        spared = {"fail": 0, "half": len(contacts) // 2}.get(mishap, len(contacts))
+        created = updated = 0
+        for contact in contacts[:spared]:
             address = contact.email.lower()
             if address in self.refused or not ADDRESS.fullmatch(address):
-                counts["errored_count"] += 1
                 continue
-            counts["updated_count" if address in self.people else "created_count"] += 1
-            if address not in self.lost:
-                person = self.people.setdefault(address, Person(str(uuid.uuid4()), address, self._stamp()))
-                person.lists.update(upsert.list_ids)
-                person.fields.update({self._fields[i][0]: value for i, value in contact.custom_fields.items()})
-        errored = counts["errored_count"]
-        status = "completed" if not errored else "failed" if errored == len(upsert.contacts) else "errored"
+            created, updated = (created, updated + 1) if address in self.people else (created + 1, updated)
+            if address not in self.lost and mishap != "drop":
+                self._store(address, contact, lists)
+        return self._result(len(contacts), created, updated)
+
+    def _store(self, address: str, contact: ContactIn, lists: Lists) -> None:
+        person = self._people.obtain(address, self._stamp())
+        self._people.place(person, person.lists | lists)
+        person.fields.update({self._fields[i][0]: value for i, value in contact.custom_fields.items()})
+
+    def _result(self, requested: int, created: int, updated: int) -> Outcome:
+        errored = requested - created - updated
+        status = "completed" if not errored else "failed" if errored == requested else "errored"
+        counts: dict[str, object] = {
+            "requested_count": requested,
+            "created_count": created,
+            "updated_count": updated,
+            "errored_count": errored,
+        }
+        if errored:
+            counts["errors_url"] = f"{self._base_url()}/_errors"
         return {"status": status, "job_type": "upsert", "results": counts, "finished_at": self._stamp()}
+
+    async def _delete(self, request: Request) -> Response:
+        ids = list(filter(None, request.query_params.get("ids", "").split(",")))
+        if not ids:
+            raise Refused("ids or delete_all_contacts is required", "ids")
+        if not self._people.known(ids):
+            raise Refused("contact not found", "ids", NOT_FOUND)
+        return JSONResponse({"job_id": self.jobs.add(lambda: self._deleted(ids))}, 202)
+
+    def _deleted(self, ids: list[str]) -> Outcome:
+        gone = list(self._people.chosen(ids))
+        for person in gone:
+            self._people.delete(person)
+        results = {"requested_count": len(ids), "deleted_count": len(gone)}
+        return {"status": "completed", "job_type": "delete", "results": results, "finished_at": self._stamp()}
 
     async def _import_state(self, request: Request) -> Response:
         job_id, outcome = self._look(request)
@@ -211,7 +270,7 @@ class ContactsApi:
             "id": person.id,
             "email": person.email,
             "alternate_emails": [],
-            "list_ids": sorted(person.lists),
+            "list_ids": sorted(person.lists & self._lists.keys()),
             "segment_ids": [],
             "custom_fields": person.fields,
             "created_at": person.at,
@@ -227,15 +286,13 @@ class ContactsApi:
             self._known_list(list_id)
         if export.file_type != "json":
             raise Refused("this simulator exports json only", "file_type")
-        export_id = str(uuid.uuid4())
-        self._jobs[export_id] = Job(lambda: self._exported(export_id, set(export.list_ids)))
+        export_id = self.jobs.add(lambda: self._exported(export.list_ids))
         return JSONResponse({"id": export_id, "_metadata": {"self": f"{API}/contacts/exports/{export_id}"}}, 202)
 
-    def _exported(self, export_id: str, lists: set[str]) -> dict[str, object]:
-        chosen = [person for person in self.people.values() if not lists or person.lists & lists]
-        rows = ({"contact_id": p.id, "email": p.email, "custom_fields": p.fields} for p in chosen)
-        self._files[export_id] = gzip.compress("".join(f"{json.dumps(row)}\n" for row in rows).encode(), 1)
-        url = f"{self._base_url()}/_exports/{export_id}.json.gz"
+    def _exported(self, list_ids: list[str]) -> Outcome:
+        file = uuid.uuid4().hex
+        chosen = self._exports[file] = self._people.members(list_ids)
+        url = f"{self._base_url()}/_exports/{file}.json.gz"
         return {"status": "ready", "urls": [url], "contact_count": len(chosen), "completed_at": self._stamp()}
 
     async def _export_state(self, request: Request) -> Response:
@@ -247,25 +304,26 @@ class ContactsApi:
     async def _file(self, request: Request) -> Response:
         if "authorization" in request.headers:
             return Response(status_code=405)  # the address is signed, and takes no second authentication
-        file = self._files.get(request.path_params["id"])
-        return Response(file, media_type="application/gzip") if file is not None else Response(status_code=404)
+        chosen = self._exports.get(request.path_params["id"])
+        if chosen is None:
+            return Response(status_code=404)
+        return StreamingResponse(self._packed(chosen), media_type="application/gzip")
 
-    # Jobs
+    def _packed(self, chosen: list[Person]) -> Iterator[bytes]:
+        """The file, made as it is read: kept, those of a large account would not fit into memory."""
+        for start in range(0, len(chosen), EXPORTED):
+            rows = [self._row(person) for person in chosen[start : start + EXPORTED]]
+            yield gzip.compress(msgspec.json.Encoder().encode_lines(rows), 1)
 
-    def _job(self, run: Callable[[], dict[str, object]]) -> str:
-        job_id = str(uuid.uuid4())
-        self._jobs[job_id] = Job(run)
-        return job_id
+    def _row(self, person: Person) -> dict[str, object]:
+        row: dict[str, object] = {"contact_id": person.id, "email": person.email}
+        return {**row, "custom_fields": person.fields} if self.shows_fields else row
 
-    def _look(self, request: Request) -> tuple[str, dict[str, object] | None]:
+    def _look(self, request: Request) -> tuple[str, Outcome | None]:
         job_id = request.path_params["id"]
-        job = self._jobs.get(job_id)
-        if job is None:
+        if not self.jobs.known(job_id):
             raise Refused("job not found", "id", NOT_FOUND)
-        if job.looked_at and job.outcome is None:
-            job.outcome, job.run = job.run(), dict
-        job.looked_at = True
-        return job_id, job.outcome
+        return job_id, self.jobs.outcome(job_id)
 
     def _stamp(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")

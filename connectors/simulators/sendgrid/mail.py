@@ -15,6 +15,16 @@ from connectors.simulators.sendgrid.wire import ADDRESS, MailSend, Personalizati
 CUSTOM_ARGS_BYTES = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One recipient's mail before it leaves. ``facts``: what each event of it repeats."""
+
+    address: str = field(repr=False)
+    subject: str
+    html: str = field(repr=False)
+    facts: dict[str, object]
+
+
 @dataclass(frozen=True)
 class Template:
     """A dynamic template with one active version."""

@@ -50,12 +50,12 @@ def guarded(handler: Handler, authorized: Callable[[Request], bool]) -> Handler:
     """A handler behind the API key, whose refusals become error answers."""
 
     async def guard(request: Request) -> Response:
-        if not authorized(request):
-            return Refused("The provided authorization grant is invalid, expired, or revoked", status=401).answer()
         try:
-            return await handler(request)
+            if authorized(request):
+                return await handler(request)
         except Refused as refused:
             return refused.answer()
+        return Refused("The provided authorization grant is invalid, expired, or revoked", status=401).answer()
 
     return guard
 
@@ -203,7 +203,76 @@ class Export(_Strict):
     max_file_size: int = 5000
 
 
-class Enabled(_Strict):
-    """The body of ``PATCH /v3/tracking_settings/open``."""
+class Switch(_Strict):
+    """The body of ``PATCH /v3/tracking_settings/…`` and of ``PATCH …/event/settings/signed/{id}``."""
 
     enabled: bool
+
+
+class SendTo(_Strict):
+    """Whom a Single Send goes to."""
+
+    list_ids: Annotated[list[str], Meta(max_length=50)] | UnsetType = UNSET
+    segment_ids: Annotated[list[str], Meta(max_length=10)] | UnsetType = UNSET
+    all: bool | UnsetType = UNSET
+
+
+class EmailConfig(_Strict):
+    """A Single Send's mail. There is no tracking setting in it."""
+
+    subject: str | UnsetType = UNSET
+    html_content: str | UnsetType = UNSET
+    plain_content: str | UnsetType = UNSET
+    generate_plain_content: bool | UnsetType = UNSET
+    design_id: str | UnsetType = UNSET
+    editor: Annotated[str, Meta(pattern=r"\A(code|design)\Z")] | UnsetType = UNSET
+    suppression_group_id: int | UnsetType | None = UNSET
+    custom_unsubscribe_url: str | UnsetType | None = UNSET
+    sender_id: int | UnsetType | None = UNSET
+    ip_pool: str | UnsetType | None = UNSET
+
+
+class SingleSendIn(_Strict):
+    """The body with which a Single Send is made or changed."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    categories: Annotated[list[str], Meta(max_length=10)] = []
+    send_at: str | None = None
+    send_to: SendTo = msgspec.field(default_factory=SendTo)
+    email_config: EmailConfig = msgspec.field(default_factory=EmailConfig)
+
+
+class SingleSendSearch(_Strict):
+    """The body of ``POST /v3/marketing/singlesends/search``."""
+
+    name: Annotated[str, Meta(max_length=100)] = ""
+    status: list[Annotated[str, Meta(pattern=r"\A(draft|scheduled|triggered)\Z")]] = []
+    categories: list[str] = []
+
+
+class Schedule(_Strict):
+    """The body of ``PUT /v3/marketing/singlesends/{id}/schedule``."""
+
+    send_at: str
+
+
+class HookIn(_Strict):
+    """The body with which an Event Webhook is made or changed; ``url`` must be given each time."""
+
+    url: Annotated[str, Meta(pattern=r"\Ahttps?://\S+\Z")]
+    enabled: bool | None = None
+    group_resubscribe: bool | None = None
+    delivered: bool | None = None
+    group_unsubscribe: bool | None = None
+    spam_report: bool | None = None
+    bounce: bool | None = None
+    deferred: bool | None = None
+    unsubscribe: bool | None = None
+    processed: bool | None = None
+    open: bool | None = None
+    click: bool | None = None
+    dropped: bool | None = None
+    friendly_name: str | None = None
+    oauth_client_id: str | None = None
+    oauth_client_secret: str | None = None
+    oauth_token_url: str | None = None

@@ -17,9 +17,10 @@ from starlette.routing import BaseRoute, Route
 from connectors.simulators.base import Account, Mail, Simulator, utcnow
 from connectors.simulators.ses.configuration_sets import ConfigurationSet, ConfigurationSets
 from connectors.simulators.ses.contacts import Contacts
+from connectors.simulators.ses.identities import Identities
 from connectors.simulators.ses.imports import Imports
 from connectors.simulators.ses.sending import Message, Messages, Sending
-from connectors.simulators.ses.topic import Topic
+from connectors.simulators.ses.sns import Sns
 from connectors.simulators.ses.wire import Gate, Json, iso
 
 __all__ = ["SesSimulator"]
@@ -49,7 +50,7 @@ class SesSimulator(Simulator):
         folder: Where the authority's certificate and the sent messages are kept.
         mails: Where delivered mails are kept; in memory when None.
         now: The clock.
-        signature_version: That of SNS's signatures: 1 (SHA-1), SNS's own default, or 2 (SHA-256).
+        signature_version: That of the topic's signatures: 1 (SHA-1), SNS's own default, or 2 (SHA-256).
 
     Attributes:
         gate: Authentication and, if set, the limit of one management request a second.
@@ -57,6 +58,8 @@ class SesSimulator(Simulator):
         imports: The S3 bucket and import jobs.
         sets: Configuration sets.
         sending: Templates, sending and the account's switches.
+        identities: Who may send, and through which configuration set by default.
+        sns: SNS of the same account.
         topic: The SNS topic to which the configuration sets publish.
     """
 
@@ -73,8 +76,10 @@ class SesSimulator(Simulator):
         self.gate = Gate(f"AKIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
         self.contacts = Contacts(now)
         self.imports = Imports(BUCKET, self.contacts, now)
-        self.sets = ConfigurationSets({DOMAIN, REDIRECT_DOMAIN})
-        self.topic = Topic(f"arn:aws:sns:{REGION}:{ACCOUNT}:ses-events", signature_version, now)
+        self.sns = Sns(f"arn:aws:sns:{REGION}:{ACCOUNT}:", now, self.queue, lambda: self.base_url)
+        self.topic = self.sns.make("ses-events", signature_version)
+        self.sets = ConfigurationSets({DOMAIN, REDIRECT_DOMAIN}, self._may_publish)
+        self.identities = Identities(self.sets)
         self._messages = Messages(folder / "ses-messages.sqlite3")
         self.sending = Sending(self.sets, lambda: self.mailroom, self._messages, self.pixel, now)
         self._folder = folder
@@ -92,13 +97,14 @@ class SesSimulator(Simulator):
     def subscribe(self) -> None:
         """Queue a SubscriptionConfirmation for ``callback_url``; nothing else is delivered before it is confirmed."""
         if self.callback_url is not None:
-            self.queue(self.topic.confirmation(self.callback_url, self.base_url))
+            self.sns.subscribe(self.topic, self.callback_url.partition(":")[0], self.callback_url, {})
 
     def account(self, *, purposes: Sequence[str], subject: str, html: str) -> Account:  # noqa: ARG002 - topics are made by the API
         """A verified domain, a template, both configuration sets publishing to the topic, a bucket and a key."""
         for placeholder, syntax in _PLACEHOLDERS.items():
             subject, html = subject.replace(placeholder, syntax), html.replace(placeholder, syntax)
         self.sending.templates[TEMPLATE] = {"Subject": subject, "Html": html}
+        self.topic.let_ses_in(_set_arn("pixelproof-tracked"), _set_arn("pixelproof-untracked"))
         self._make_set(
             "pixelproof-tracked",
             ["OPEN", "BOUNCE", "COMPLAINT", "SUBSCRIPTION"],
@@ -110,7 +116,7 @@ class SesSimulator(Simulator):
             {"VdmOptions": {"DashboardOptions": {"EngagementMetrics": "DISABLED"}}},
         )
         authority = self._folder / "sns-authority.pem"
-        authority.write_bytes(self.topic.authority.public_bytes(Encoding.PEM))
+        authority.write_bytes(self.sns.signer.authority.public_bytes(Encoding.PEM))
         settings = {
             "region": REGION,
             "endpoint_url": self.base_url,
@@ -139,15 +145,21 @@ class SesSimulator(Simulator):
             ("PUT", one_contact, contacts.update),
             ("DELETE", one_contact, contacts.delete),
             ("POST", "/v2/email/import-jobs", imports.create),
+            ("POST", "/v2/email/import-jobs/list", imports.listed),
             ("GET", "/v2/email/import-jobs/{job}", imports.get),
             ("POST", "/v2/email/configuration-sets", sets.create),
+            ("POST", "/v2/email/list-configuration-sets", sets.listed),
             ("GET", one_set, sets.get),
             ("PUT", f"{one_set}/tracking-options", sets.put_tracking),
             ("PUT", f"{one_set}/vdm-options", sets.put_vdm),
             ("GET", f"{one_set}/event-destinations", sets.destinations),
             ("POST", f"{one_set}/event-destinations", sets.create_destination),
+            ("PUT", f"{one_set}/event-destinations/{{destination}}", sets.update_destination),
+            ("POST", "/v2/email/list-identities", self.identities.listed),
+            ("GET", "/v2/email/identities/{identity}", self.identities.get),
             ("POST", "/v2/email/templates", sending.create_template),
             ("GET", "/v2/email/templates/{name}", sending.get_template),
+            ("POST", "/v2/email/templates/{name}/render", sending.render_template),
             ("GET", "/v2/email/account", sending.account),
             ("POST", "/v2/email/outbound-bulk-emails", sending.send_bulk),
         ]
@@ -156,8 +168,8 @@ class SesSimulator(Simulator):
             *(Route(path, self.gate.ses(act), methods=[method]) for method, path, act in ses),
             Route(objects, self.gate.s3(imports.put_object), methods=["PUT"]),
             Route(objects, self.gate.s3(imports.delete_object), methods=["DELETE"]),
-            Route("/", self.gate.sns(self.topic.act), methods=["POST"]),
-            Route(self.topic.path, self._certificate),
+            Route("/", self.gate.sns(self.sns.act), methods=["POST"]),
+            Route(self.sns.signer.path, self._certificate),
         ]
 
     def opened(self, mail: Mail) -> None:
@@ -192,14 +204,14 @@ class SesSimulator(Simulator):
         self._publish("Complaint", "COMPLAINT", about, self._messages.get(mail.id))
 
     def _publish(self, native: str, event: str, about: Json, message: Message) -> None:
-        """What the configuration set of a message says about an event: to the topic, if somebody listens there."""
-        endpoint = self.topic.endpoint
-        if endpoint is None or endpoint != self.callback_url:
-            return
+        """What the configuration set of a message says about an event: to the topics, if SES may."""
+        body = {"eventType": native, native.lower(): about, "mail": _mail(message)}
         for arn in self.sets.topics(message.configuration_set, event):
-            if arn == self.topic.arn:
-                body = {"eventType": native, native.lower(): about, "mail": _mail(message)}
-                self.queue(self.topic.notification(json.dumps(body), endpoint, self.base_url))
+            self.sns.publish(arn, json.dumps(body), _set_arn(message.configuration_set or ""))
+
+    def _may_publish(self, topic: str, name: str) -> bool:
+        found = self.sns.topics.get(topic)
+        return found is not None and found.lets_in(_set_arn(name))
 
     def _make_set(self, name: str, events: list[str], options: Json) -> None:
         destination = {
@@ -211,7 +223,11 @@ class SesSimulator(Simulator):
         self.sets.sets[name] = ConfigurationSet(name, options, [destination])
 
     async def _certificate(self, _request: Request) -> Response:
-        return Response(self.topic.certificate, media_type="application/x-pem-file")
+        return Response(self.sns.signer.certificate, media_type="application/x-pem-file")
+
+
+def _set_arn(name: str) -> str:
+    return f"arn:aws:ses:{REGION}:{ACCOUNT}:configuration-set/{name}"
 
 
 def _mail(message: Message) -> Json:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import parseaddr
 
 from starlette.requests import Request
 
@@ -24,6 +26,8 @@ EVENTS = frozenset(
     }
 )
 POLICIES = frozenset({"REQUIRE", "REQUIRE_OPEN_ONLY", "OPTIONAL"})
+
+PAGE = 1_000
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -48,9 +52,16 @@ class ConfigurationSets:
 
     Attributes:
         domains: Verified domains: a redirect domain must be one.
+        may_publish: Whether SES may publish to an SNS topic (its ARN) for a set of that name. A destination to which
+            it may not is refused, the strict way: whether SES looks when it is made is unconfirmed.
+        defaults: By identity (a domain or an address), the set of what it sends through requests that name none.
+        page: How many sets a page of the list has.
     """
 
     domains: set[str] = field(default_factory=set)
+    may_publish: Callable[[str, str], bool] = lambda _topic, _name: True
+    defaults: dict[str, str] = field(default_factory=dict)
+    page: int = PAGE
     sets: dict[str, ConfigurationSet] = field(default_factory=dict)
 
     def create(self, _request: Request, body: Json) -> Json:
@@ -70,6 +81,12 @@ class ConfigurationSets:
         always = {"SendingOptions": {"SendingEnabled": True}, "ReputationOptions": {"ReputationMetricsEnabled": True}}
         return {"ConfigurationSetName": found.name, "Tags": [], **always, **found.options}
 
+    def listed(self, _request: Request, body: Json) -> Json:
+        """ListConfigurationSets."""
+        names, start = sorted(self.sets), int(body.get("NextToken") or 0)
+        more = {"NextToken": str(start + self.page)} if len(names) > start + self.page else {}
+        return {"ConfigurationSets": names[start : start + self.page], **more}
+
     def put_tracking(self, request: Request, body: Json) -> Json:
         """PutConfigurationSetTrackingOptions."""
         self._check_tracking(body)
@@ -82,25 +99,48 @@ class ConfigurationSets:
         return {}
 
     def destinations(self, request: Request, _body: Json) -> Json:
-        """GetConfigurationSetEventDestinations."""
-        return {"EventDestinations": self.named(request.path_params["name"]).destinations}
+        """GetConfigurationSetEventDestinations. Without any the list is missing: the strict way (unconfirmed)."""
+        held = self.named(request.path_params["name"]).destinations
+        return {"EventDestinations": held} if held else {}
 
     def create_destination(self, request: Request, body: Json) -> Json:
         """CreateConfigurationSetEventDestination."""
         found, name = self.named(request.path_params["name"]), required(body, "EventDestinationName")
-        destination = required(body, "EventDestination", dict)
-        if not set(destination.get("MatchingEventTypes") or [""]) <= EVENTS:
-            raise invalid("eventDestination.matchingEventTypes", "Member must satisfy enum value set")
+        destination = self._destination(found.name, body)
         if any(each["Name"] == name for each in found.destinations):
             raise ApiError("AlreadyExistsException", f"Event destination {name} already exists.")
         found.destinations.append({"Name": name, "Enabled": False, **destination})
         return {}
+
+    def update_destination(self, request: Request, body: Json) -> Json:
+        """UpdateConfigurationSetEventDestination: replaces the whole definition."""
+        found, name = self.named(request.path_params["name"]), request.path_params["destination"]
+        destination = self._destination(found.name, body)
+        for place, each in enumerate(found.destinations):
+            if each["Name"] == name:
+                found.destinations[place] = {"Name": name, "Enabled": False, **destination}
+                return {}
+        raise ApiError("NotFoundException", f"Event destination <{name}> does not exist.", 404)
+
+    def _destination(self, name: str, body: Json) -> Json:
+        destination: Json = required(body, "EventDestination", dict)
+        if not set(destination.get("MatchingEventTypes") or [""]) <= EVENTS:
+            raise invalid("eventDestination.matchingEventTypes", "Member must satisfy enum value set")
+        topic = (destination.get("SnsDestination") or {}).get("TopicArn")
+        if topic is not None and not self.may_publish(topic, name):
+            raise ApiError("BadRequestException", "Could not publish to the SNS topic.")
+        return destination
 
     def named(self, name: str) -> ConfigurationSet:
         """The set of that name; raises ApiError when there is none."""
         if name not in self.sets:
             raise ApiError("NotFoundException", f"Configuration set <{name}> does not exist.", 404)
         return self.sets[name]
+
+    def default_for(self, source: str) -> str | None:
+        """The set of what a sender sends: that of the address, else that of its domain."""
+        address = parseaddr(source)[1]
+        return self.defaults.get(address) or self.defaults.get(address.rpartition("@")[2])
 
     def topics(self, name: str | None, event: str) -> list[str]:
         """The SNS topics to which a set publishes an event."""

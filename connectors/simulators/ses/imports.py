@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
@@ -9,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 import msgspec
 from starlette.requests import Request
@@ -16,6 +18,9 @@ from starlette.responses import Response
 
 from connectors.simulators.ses.contacts import Contacts
 from connectors.simulators.ses.wire import ApiError, Json, invalid, required
+
+SLICE = 5_000
+"""Rows that are done at once; between two slices other requests are answered."""
 
 _S3_URL = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)")
 
@@ -31,6 +36,7 @@ class Job:
     processed: int = 0
     failed: int = 0
     error: str | None = None
+    rows: Iterator[Json] | None = None
 
     def shown(self) -> Json:
         """As GetImportJob answers it."""
@@ -58,8 +64,9 @@ class Imports:
         self.bucket = bucket
         self.objects: dict[str, bytes] = {}
         self._contacts = contacts
-        self._jobs: dict[str, Job] = {}
+        self.jobs: dict[str, Job] = {}
         self._now = now
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def put_object(self, request: Request, body: bytes) -> Response:
         """PutObject."""
@@ -67,7 +74,7 @@ class Imports:
         return Response(headers={"ETag": f'"{uuid.uuid4().hex}"'})
 
     def delete_object(self, request: Request, _body: bytes) -> Response:
-        """DeleteObject."""
+        """DeleteObject. A job that has begun to read the object goes on."""
         self.objects.pop(request.path_params["key"], None)
         return Response(status_code=204)
 
@@ -83,40 +90,66 @@ class Imports:
             raise invalid("importDestination", "Member must satisfy enum value set: [DELETE, PUT]")
         self._contacts.named(str(destination.get("ContactListName")))
         job = Job(str(uuid.uuid4()), body, self._now().timestamp())
-        self._jobs[job.id] = job
+        self.jobs[job.id] = job
         return {"JobId": job.id}
 
     def get(self, request: Request, _body: Json) -> Json:
         """GetImportJob. A job gets on by one step each time that somebody looks."""
-        job = self._jobs.get(request.path_params["job"])
+        job = self.jobs.get(request.path_params["job"])
         if job is None:
             raise ApiError("NotFoundException", "Import job does not exist.", 404)
-        if job.status == "CREATED":
-            job.status = "PROCESSING"
-        elif job.status == "PROCESSING":
-            self._run(job)
+        self._step(job)
         return job.shown()
 
+    def listed(self, _request: Request, _body: Json) -> Json:
+        """ListImportJobs, all on one page. This is a look at each of them."""
+        for job in self.jobs.values():
+            self._step(job)
+        kept = ("JobId", "ImportDestination", "JobStatus", "CreatedTimestamp")
+        return {"ImportJobs": [{name: job.shown()[name] for name in kept} for job in self.jobs.values()]}
+
+    def _step(self, job: Job) -> None:
+        if job.status == "CREATED":
+            job.status = "PROCESSING"
+        elif job.status == "PROCESSING" and job.rows is None:
+            self._run(job)
+
     def _run(self, job: Job) -> None:
+        """Begin to read the object. A small one is done at once, a large one beside other requests."""
         source = job.request["ImportDataSource"]
         match = _S3_URL.fullmatch(source["S3Url"])
         content = self.objects.get(match["key"]) if match and match["bucket"] == self.bucket else None
         if content is None:
             job.status, job.error = "FAILED", "The object could not be read"
             return
+        job.rows = _csv_rows(content) if source["DataFormat"] == "CSV" else _json_rows(content)
+        if self._slice(job):
+            task = asyncio.get_running_loop().create_task(self._go_on(job))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _go_on(self, job: Job) -> None:
+        while self._slice(job):  # noqa: ASYNC110 - this is the work, not a wait for it
+            await asyncio.sleep(0)
+
+    def _slice(self, job: Job) -> bool:
+        """Do some rows; False when there are no more."""
         destination = job.request["ImportDestination"]["ContactListDestination"]
-        for row in _csv_rows(content) if source["DataFormat"] == "CSV" else _json_rows(content):
+        rows = list(islice(job.rows or (), SLICE))
+        for row in rows:
             job.processed += 1
             try:
                 self._contacts.row(destination["ContactListName"], destination["ContactListImportAction"], row)
             except ApiError:
                 job.failed += 1
-        job.status = "COMPLETED"
+        if len(rows) < SLICE:
+            job.status = "COMPLETED"
+        return len(rows) == SLICE
 
 
 def _json_rows(content: bytes) -> Iterator[Json]:
     """One object a line; a line that is none is a row without an address."""
-    for line in content.splitlines():
+    for line in io.BytesIO(content):
         if line.strip():
             try:
                 row = msgspec.json.decode(line)

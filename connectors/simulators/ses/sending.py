@@ -79,10 +79,13 @@ class Sending:
 
     Attributes:
         engagement_metrics: The account's VDM switch, which adds pixels where neither request nor set decides.
-        default_set: The sending identity's configuration set, for requests that name none.
         enabled: Whether the account may send.
         rate: Messages a second that it may send.
         refused: Addresses whose messages are rejected.
+        statuses: By address, what the next messages to it meet, in turn: a status for the entry.
+        production: Whether the account is out of the sandbox.
+        enforcement: What AWS thinks of the account.
+        suppressed: For which reasons addresses come onto the suppression list.
     """
 
     def __init__(
@@ -94,10 +97,13 @@ class Sending:
         now: Callable[[], datetime],
     ) -> None:
         self.engagement_metrics = False
-        self.default_set: str | None = None
         self.enabled = True
         self.rate = 100_000.0
         self.refused: set[str] = set()
+        self.statuses: dict[str, list[str]] = {}
+        self.production = True
+        self.enforcement = "HEALTHY"
+        self.suppressed = ["BOUNCE", "COMPLAINT"]
         self.templates: dict[str, Json] = {}
         self._sets = sets
         self._mailroom = mailroom
@@ -109,8 +115,10 @@ class Sending:
         """GetAccount."""
         metrics = "ENABLED" if self.engagement_metrics else "DISABLED"
         return {
-            "ProductionAccessEnabled": True,
+            "ProductionAccessEnabled": self.production,
             "SendingEnabled": self.enabled,
+            "EnforcementStatus": self.enforcement,
+            "SuppressionAttributes": {"SuppressedReasons": self.suppressed},
             "SendQuota": {"Max24HourSend": 5e6, "MaxSendRate": self.rate, "SentLast24Hours": 0.0},
             "VdmAttributes": {"VdmEnabled": "ENABLED", "DashboardAttributes": {"EngagementMetrics": metrics}},
         }
@@ -128,12 +136,23 @@ class Sending:
         name = request.path_params["name"]
         return {"TemplateName": name, "TemplateContent": self._template(name)}
 
+    def render_template(self, request: Request, body: Json) -> Json:
+        """TestRenderEmailTemplate."""
+        template, data = self._template(request.path_params["name"]), _data(required(body, "TemplateData"))
+        try:
+            parts = [render(template.get(part) or "", data) for part in ("Subject", "Text", "Html")]
+        except RenderingFailure as missing:
+            raise ApiError(
+                "BadRequestException", f"Attribute '{missing}' is not present in the rendering data."
+            ) from None
+        return {"RenderedTemplate": "\r\n".join(parts)}
+
     def send_bulk(self, _request: Request, body: Json) -> Json:
         """SendBulkEmail: at most 50 entries, each with a result of its own."""
         template = required(body, "DefaultContent", dict).get("Template") or {}
         entries = required(body, "BulkEmailEntries", list)
         source = required(body, "FromEmailAddress")
-        configuration_set = body.get("ConfigurationSetName") or self.default_set
+        configuration_set = body.get("ConfigurationSetName") or self._sets.default_for(source)
         self._check_call(entries, source, configuration_set)
         name = required(template, "TemplateName")
         call = _Call(
@@ -191,6 +210,9 @@ class Sending:
             return {"Status": "INVALID_PARAMETER", "Error": "Invalid destination"}
         if self.refused.intersection(destination):
             return {"Status": "MESSAGE_REJECTED", "Error": "Message rejected"}
+        waiting = next((self.statuses[each] for each in destination if self.statuses.get(each)), None)
+        if waiting:
+            return {"Status": waiting.pop(0), "Error": "Not now"}
         return None
 
     def _template(self, name: str) -> Json:

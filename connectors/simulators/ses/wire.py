@@ -6,7 +6,7 @@ import hmac
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -57,12 +57,14 @@ class Gate:
     """Lets in only requests that are signed (Signature Version 4) with the account's key.
 
     Attributes:
+        denied: Actions of SNS that the key has no permission for.
         per_second: How many requests a second SES takes, those that send mail aside; None for any number.
     """
 
     key_id: str
     secret: str
     per_second: float | None = None
+    denied: set[str] = field(default_factory=set)
     _next: float = 0.0
 
     def ses(self, act: Callable[[Request, Json], Json]) -> Endpoint:
@@ -103,7 +105,9 @@ class Gate:
             try:
                 body = await request.body()
                 self._admit(request, body, "sns")
-                return xml(act(dict(parse_qsl(body.decode()))))
+                form = dict(parse_qsl(body.decode()))
+                self._permit(form.get("Action", ""))
+                return xml(act(form))
             except ApiError as error:
                 inner = f"<Type>Sender</Type><Code>{error.code}</Code><Message>{escape(str(error))}</Message>"
                 return xml(f"<ErrorResponse><Error>{inner}</Error></ErrorResponse>", error.status)
@@ -122,6 +126,10 @@ class Gate:
                 "The request signature we calculated does not match the signature you provided.",
                 403,
             )
+
+    def _permit(self, action: str) -> None:
+        if action in self.denied:
+            raise ApiError("AuthorizationError", "User is not authorized to perform this operation", 403)
 
     def _throttle(self, request: Request) -> None:
         if self.per_second is None or "/outbound-" in request.url.path:

@@ -1,0 +1,99 @@
+"""``pixelproof doctor``: every setting that would track somebody or lose a withdrawal, each with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from cli.output import FINDINGS, Config, Json, emit, services
+from cli.sync import Only, chosen
+from core.account import Finding, Severity
+from core.errors import PixelproofError, ProviderError
+from webhooks.assembly import Services
+
+_COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
+
+
+def doctor(provider: Only = None, config: Config = None, as_json: Json = False) -> None:
+    """Look for what would track somebody without consent, or lose a withdrawal. Changes nothing."""
+    with services(config) as s:
+        findings = [finding for name in chosen(s, provider) for finding in examine(s, name)]
+        findings = [*own_findings(s), *findings]
+    findings.sort(key=lambda finding: [*Severity].index(finding.severity))
+    emit({"findings": [_as_json(f) for f in findings]}, as_json=as_json, show=lambda c: _show(c, findings))
+    if any(finding.severity is Severity.ERROR for finding in findings):
+        raise typer.Exit(FINDINGS)
+
+
+def own_findings(s: Services) -> Iterator[Finding]:
+    """What is wrong in the settings here, whatever the ESPs say."""
+    if not s.settings.base_url.startswith("https://"):
+        yield Finding(
+            "pixelproof",
+            Severity.ERROR,
+            "base_url",
+            "recipients and ESPs would reach this machine without encryption, if at all",
+            "give the https address under which the webhooks application is reached from outside",
+        )
+    for topic in s.settings.topics:
+        name, colon, _ = topic.partition(":")
+        if not colon or name not in s.configured:
+            yield Finding(
+                "pixelproof",
+                Severity.ERROR,
+                f"topics.{topic}",
+                "names no configured ESP, so an opt-out from it would withdraw nothing",
+                "write it as <provider>:<topic, group or interest>",
+            )
+
+
+def examine(s: Services, name: str) -> Iterator[Finding]:
+    """What is wrong at one ESP; that it is out of reach is a finding too."""
+    try:
+        connector = s.connector(name)
+        yield from connector.inspect(s.webhook_url(name), s.mapped_topics(name))
+        yield from _unsynchronised(s, name)
+    except ProviderError as error:
+        yield _unreadable(name, error)
+    except PixelproofError as error:
+        yield _unreadable(name, error)
+
+
+def _unreadable(name: str, error: PixelproofError) -> Finding:
+    reason = str(error).removeprefix(f"{name}: ")
+    return Finding(
+        name, Severity.ERROR, f"providers.{name}", f"could not be examined: {reason}", "put that right and run it again"
+    )
+
+
+def _unsynchronised(s: Services, name: str) -> Iterator[Finding]:
+    """Withdrawals that are in the ledger and not seen to be at the ESP."""
+    waiting = s.segments.plan(name, s.connector(name))
+    if waiting.removed or waiting.resumed:
+        yield Finding(
+            name,
+            Severity.ERROR,
+            "segments",
+            f"{waiting.removed} memberships are to be taken away there, and the outcome of {waiting.resumed} earlier"
+            " changes is not known",
+            "run `pixelproof sync`",
+        )
+
+
+def _as_json(finding: Finding) -> dict[str, Any]:
+    return {**asdict(finding), "severity": finding.severity.value}
+
+
+def _show(console: Console, findings: list[Finding]) -> None:
+    for finding in findings:
+        colour = _COLOURS[finding.severity]
+        head = f"[{colour}]{finding.severity.value}[/{colour}] {finding.provider}, {escape(finding.setting)}"
+        console.print(f"{head}: {escape(finding.message)}", highlight=False)
+        console.print(f"    → {escape(finding.remedy)}", highlight=False)
+    if not findings:
+        console.print("[green]✓[/green] nothing found that would track somebody or lose a withdrawal")

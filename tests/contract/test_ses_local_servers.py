@@ -1,0 +1,128 @@
+"""The webhook calls of SES against local servers that others wrote: moto for SNS, ministack for SES and SNS together.
+
+Each test is skipped where its server is not installed. moto has no event destinations, and asks nobody to confirm;
+ministack pins an older botocore, so it is a program on the path and never in this project's environment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from connectors.ses.client import Aws
+from connectors.ses.connector import SesConnector
+from connectors.ses.settings import SesSettings
+from connectors.ses.topics import Topics
+from connectors.ses.webhooks import Webhooks
+from connectors.simulators.base import utcnow
+from connectors.simulators.serving import listen
+from core.account import Severity
+from tests.contract.ses_bench import PURPOSES
+
+KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+URL = "https://consent.example/webhooks/ses"
+DEADLINE = 60.0
+
+
+def account(endpoint: str, *topics: str) -> tuple[Aws, SesSettings]:
+    """The clients and settings for a local server."""
+    settings = SesSettings(
+        region="eu-west-3", endpoint_url=endpoint, topic_arns=topics, management_calls_per_second=10_000.0
+    )
+    return Aws(settings, KEYS, now=utcnow), settings
+
+
+@pytest.fixture
+def moto() -> Iterator[str]:
+    """A moto server."""
+    server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def ministack(tmp_path: Path) -> Iterator[str]:
+    """A ministack server."""
+    program = shutil.which("ministack")
+    if program is None:
+        pytest.skip("ministack is not installed")
+    with listen() as free:
+        port = free.getsockname()[1]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+    }
+    with _running([program], environment, f"http://127.0.0.1:{port}") as url:
+        yield url
+
+
+@contextmanager
+def _running(command: list[str], environment: dict[str, str], url: str) -> Iterator[str]:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # noqa: S603 - found on the path
+        try:
+            _await(url)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(DEADLINE)
+
+
+def _await(url: str) -> None:
+    end = time.monotonic() + DEADLINE
+    while True:
+        try:
+            httpx.get(url, timeout=1)
+        except httpx.HTTPError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+def test_moto_takes_the_topic_its_policy_and_the_subscription(moto: str) -> None:
+    """Made once, opened to SES, subscribed, listed, and removed. moto does not keep the signature's version."""
+    aws, settings = account(moto)
+    topics = Topics(aws, settings)
+    topic = topics.chosen()
+    assert topics.chosen() == topic
+    for _ in range(2):
+        topics.open_to_ses(topic)
+        assert topics.is_open_to_ses(topic, topics.attributes(topic))
+    for _ in range(2):
+        topics.subscribe(topic, URL)
+    (only,) = topics.subscriptions(topic)
+    assert (only.protocol, only.endpoint) == ("https", URL)
+    delivery = topics.delivery(only)
+    assert (delivery.raw, delivery.filtered) == (False, False)
+    webhooks = Webhooks(*account(moto, topic))
+    assert [(hook.url, hook.enabled, hook.signed) for hook in webhooks.all()] == [(URL, True, True)]
+    assert webhooks.remove(URL)
+    assert not webhooks.remove(URL)
+
+
+def test_ministack_takes_a_whole_webhook(ministack: str) -> None:
+    """Configuration set, event destination, topic and subscription; and the inspection finds them in place."""
+    aws, settings = account(ministack)
+    done = SesConnector(aws, settings, PURPOSES).install_webhook(URL)
+    (topic,) = done.keep.values()
+    again = SesConnector(*account(ministack, topic), PURPOSES)
+    assert dict(again.install_webhook(URL).keep) == dict(done.keep)
+    assert [hook.url for hook in again.webhooks()] == [URL]
+    found = [finding for finding in again.inspect(URL, ()) if finding.severity is Severity.ERROR]
+    assert not [finding for finding in found if "event destinations" in finding.setting]

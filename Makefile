@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PEERS = $(or $(PIXELPROOF_BENCH_DATA),$(HOME)/.cache/pixelproof-bench)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types layers check lock clean
+.PHONY: help demo test lint format types layers check bench lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +15,7 @@ demo: $(VENV)/ready ## The main job, end to end, on local stand-ins for the thre
 	@$(BIN)/pixelproof demo $(ARGS)
 
 test: $(VENV)/ready ## All tests (ARGS="-k consent")
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/ready ## Style and formatting
 	$(BIN)/ruff check .
@@ -32,9 +33,14 @@ layers: $(VENV)/ready ## Who may import whom
 
 check: lint types layers test ## All of these
 
+bench: $(VENV)/ready $(PEERS)/ready ## What is claimed to be fast, against its peers, one line of JSON each (ONLY=import_callbacks)
+	@status=0; for file in benchmarks/bench_$(or $(ONLY),*).py; do \
+		$(BIN)/python -m benchmarks.$$(basename $$file .py) || status=1; done; exit $$status
+
 lock: ## Resolve the requirements anew, with hashes and without addresses (needs uv)
 	$(LOCK) pyproject.toml --output-file requirements/runtime.txt
 	$(LOCK) pyproject.toml --group dev --output-file requirements/dev.txt
+	$(LOCK) requirements/bench.in --output-file requirements/bench.txt
 
 LOCK = uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url
@@ -48,4 +54,11 @@ $(VENV)/ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(PEERS)/ready: requirements/bench.txt
+	@echo "setting up the peers' environment in $(PEERS) (once) …" >&2
+	@rm -rf $(PEERS)
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@

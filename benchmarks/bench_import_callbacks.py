@@ -25,6 +25,16 @@ sys.exit(f"imported although no callback needs it: {heavy}" if heavy else f"not 
          print(json.dumps({"seconds": seconds, "modules": modules})))
 """
 
+SENDGRID_ALONE = """
+import time
+begun = time.perf_counter()
+import connectors.sendgrid
+import webhooks.callbacks
+seconds = time.perf_counter() - begun
+import json, sys
+print(json.dumps({"seconds": seconds, "modules": len(sys.modules)}))
+"""
+
 APPLICATION = """
 import time
 begun = time.perf_counter()
@@ -54,6 +64,7 @@ if __name__ == "__main__":
             variants=[
                 Variant("product", PRODUCT),
                 Variant("django_anymail", PEER, PEERS),
+                Variant("product_sendgrid_alone", SENDGRID_ALONE),
                 Variant("product_whole_application", APPLICATION),
             ],
             goal=Goal(of="product", against="django_anymail", at_most=0.45),

@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -225,7 +226,8 @@ def _run(command: Sequence[str], timeout: float) -> tuple[str, float]:
 
 
 def _wait(process: subprocess.Popen[bytes], timeout: float) -> tuple[int, resource.struct_rusage]:
-    killer = threading.Timer(timeout, process.kill)
+    # Not process.kill: it looks after the process itself, and could take its end away from wait4.
+    killer = threading.Timer(timeout, os.kill, (process.pid, signal.SIGKILL))
     killer.start()
     try:
         _, status, usage = os.wait4(process.pid, 0)

@@ -113,7 +113,7 @@ def _poll_one(s: Services, name: str) -> dict[str, Any]:
         except ProviderError as error:
             say(f"[red]error:[/red] {escape(str(error))}")
             return {"campaigns": len(sent), "effects": counts, "error": str(error)}
-        for effect, n in taken.counts.items():
+        for effect, n in (+taken.counts).items():
             counts[effect] = counts.get(effect, 0) + n
     return {"campaigns": len(sent), "effects": counts}
 

@@ -88,6 +88,7 @@ def keep(folder: Path, values: dict[str, str]) -> list[str]:
             if not file.exists():
                 os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))
             set_key(file, name, ",".join([*listed, value]), quote_mode="never")
+            file.chmod(0o600)
         except OSError as error:
             raise SettingsError(f".env: {error.strerror}; {name} could not be kept, run this again") from None
         changed.append(name)

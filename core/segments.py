@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from heapq import merge
 from itertools import groupby, islice
@@ -144,11 +145,11 @@ class Segments:
     def plan(self, provider: str, connector: Connector, progress: Progress = lambda _: None) -> Sync:
         """What a sync would do, and in how many calls at least. Changes nothing, asks the ESP nothing."""
         _, looks = self._begin(provider, complete=False)
-        first, then, later = Tally(), Tally(), Recipients()
-        for change in self._withdrawing(provider, looks[-1], later, linked=False):
-            first.add(change)
-        for change in self._others(provider, later, progress, linked=False):
-            then.add(change)
+        first, then = Tally(), Tally()
+        for rows in looks[-1]:
+            for change in self.changes(provider, rows, linked=False):
+                (first if change.withdrawing else then).add(change)
+            progress(len(rows))
         return Sync(
             desired=self.book.count(),
             added=first.added.total() + then.added.total(),
@@ -172,15 +173,15 @@ class Segments:
         recipients = [row[0] for row in rows]
         heads = self.store.heads(recipients)
         held = self.records.confirmed(provider, recipients)
-        now, settings, changes = self.now(), self._settings(), []
+        now, settings, unknown, changes = self.now(), self._settings(), Confirmed(), []
         for recipient, address, locale in rows:
             head = heads.get(recipient)
             standings = head.standings if head else {}
-            agreed = frozenset(given(standings, self.purposes, now, self.policy))
+            agreed = given(standings, self.purposes, now, self.policy)
             asking = may_be_asked(standings, self.purposes, now, self.policy)
-            desired = agreed | {TO_ASK} if asking else agreed
-            known = held.get(recipient, Confirmed())
-            if known != Confirmed(desired, settings):
+            desired = _set_of((*agreed, TO_ASK) if asking else agreed)
+            known = held.get(recipient, unknown)
+            if known.purposes != desired or known.carried != settings or known.mark:
                 contact = Contact(recipient, address, locale)
                 if linked:
                     path = self.links.pixel_path(recipient) if agreed else ""
@@ -221,21 +222,19 @@ class Segments:
             yield [(recipient, *known[recipient]) for recipient in dict.fromkeys(page) if recipient in known]
 
     def _withdrawing(
-        self, provider: str, rows: Iterable[Sequence[BookRow]], later: Recipients, *, linked: bool = True
+        self, provider: str, rows: Iterable[Sequence[BookRow]], later: Recipients
     ) -> Iterator[ContactChange]:
         """The changes that stop some tracking; who else differs is put into ``later``."""
         for page in rows:
-            for change in self.changes(provider, page, linked=linked):
+            for change in self.changes(provider, page):
                 if change.withdrawing:
                     yield change
                 else:
                     later.add(change.contact.recipient)
 
-    def _others(
-        self, provider: str, recipients: Recipients, progress: Progress, *, linked: bool = True
-    ) -> Iterator[ContactChange]:
+    def _others(self, provider: str, recipients: Recipients, progress: Progress) -> Iterator[ContactChange]:
         for page in self._rows(recipients.pages()):
-            yield from self.changes(provider, page, linked=linked)
+            yield from self.changes(provider, page)
             progress(len(page))
 
     def _in_doubt(self, provider: str) -> int:
@@ -261,6 +260,12 @@ class Segments:
             again = [c for rows in self._rows([sorted(run.crossed)]) for c in self.changes(provider, rows)]
             changes = iter(again)
         return total
+
+
+@lru_cache(maxsize=4_096)
+def _set_of(purposes: tuple[PurposeId, ...]) -> frozenset[PurposeId]:
+    """The same set each time: few differ among millions of people."""
+    return frozenset(purposes)
 
 
 @dataclass(slots=True)

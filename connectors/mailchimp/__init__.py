@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 from connectors.mailchimp.codec import MailchimpCodec
-from connectors.mailchimp.connector import MailchimpConnector
 from connectors.mailchimp.settings import NAME, WEBHOOK_SECRETS, MailchimpSettings, check, webhook_keys
 from core.errors import KeyMissing
 from core.ports import Capability, Connector, Provider, ProviderContext, WebhookCodec
@@ -16,6 +15,8 @@ from core.ports import Capability, Connector, Provider, ProviderContext, Webhook
 
 def connector(settings: MailchimpSettings, context: ProviderContext) -> Connector:
     """Build the connector; raises SettingsError naming the setting or environment variable that is missing."""
+    from connectors.mailchimp.connector import MailchimpConnector
+
     return MailchimpConnector(settings, context)
 
 

@@ -6,6 +6,7 @@ import secrets
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from core.model import PurposeId, RecipientId
 from core.records import Confirmed, SyncState
@@ -128,6 +129,7 @@ def _row(row: tuple[bytes, str, bytes, int, int]) -> tuple[RecipientId, Confirme
     return RecipientId(recipient), Confirmed(_purposes(purposes), carried, mark, bool(refused))
 
 
+@lru_cache(maxsize=4_096)
 def _purposes(text: str) -> frozenset[PurposeId]:
     return frozenset(map(PurposeId, text.split()))
 

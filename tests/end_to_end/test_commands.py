@@ -102,9 +102,8 @@ def test_from_import_to_sent_mail(shell: tuple[Shell, dict[str, Simulator]]) -> 
     assert team.run("import", str(team.folder / "consents.csv"))["entries_appended"] == 2
     synced = team.run("sync")
     assert synced.keys() == esps.keys()
-    assert all(
-        (one["desired"], one["confirmed"], one["added"], one["rejected"]) == (3, 3, 2, 0) for one in synced.values()
-    )
+    for one in synced.values():
+        assert (one["desired"], one["confirmed"], one["added"], one["rejected"]) == (3, 3, 5, 0)
     assert all(one["api_calls"] == 0 for one in team.run("sync").values())
     for name, simulator in esps.items():
         file = team.campaign(name)
@@ -148,6 +147,102 @@ def test_serve_takes_a_withdrawal_and_tells_the_esps(shell: tuple[Shell, dict[st
     assert link.rpartition("/")[2] not in out + err
     assert "ada@" not in out + err
     assert team.run("ledger", "verify")["ok"]
+
+
+def test_a_sync_is_planned_repaired_and_never_repeated(shell: tuple[Shell, dict[str, Simulator]]) -> None:
+    """What `--dry-run` announces is what travels; what somebody changed by hand `--full` finds and puts right."""
+    team, esps = shell
+    team.run("import", str(team.folder / "consents.csv"))
+    planned = team.run("sync", "--dry-run")
+    assert all(simulator.calls == 0 for simulator in esps.values())
+    done = team.run("sync")
+    for name in esps:
+        assert (planned[name]["added"], planned[name]["removed"]) == (done[name]["added"], done[name]["removed"])
+        assert 0 < planned[name]["minimum_calls"] == done[name]["minimum_calls"] <= done[name]["api_calls"]
+    mailchimp = esps["mailchimp"]
+    assert isinstance(mailchimp, MailchimpSimulator)
+    for segment in mailchimp.audience.segments.values():
+        segment.members.clear()
+    assert all(one["confirmed"] == 0 for one in team.run("sync").values())
+    repaired = team.run("sync", "--full")
+    assert (repaired["mailchimp"]["drifted"], repaired["mailchimp"]["confirmed"]) == (3, 3)
+    assert (repaired["sendgrid"]["drifted"], repaired["ses"]["drifted"]) == (0, 0)
+    with pytest.raises(SystemExit) as refused:
+        run(["sync", "--full", "--dry-run", "--config", str(team.folder / "pixelproof.toml")])
+    assert refused.value.code == 2
+
+
+def test_webhooks_are_installed_rotated_and_removed(shell: tuple[Shell, dict[str, Simulator]]) -> None:
+    """Against a served installation: both keys are kept, the doctor sees them, and nothing else stands there."""
+    team, esps = shell
+    server = team.start("serve", "--port", str(team.port))
+    try:
+        _await(team.port)
+        for name in esps:
+            installed = team.run("webhooks", "install", "--provider", name)
+            assert installed["kept"] or installed["notes"]
+            rotated = team.run("webhooks", "rotate", "--provider", name)
+            listed = {hook["url"] for hook in team.run("webhooks", "list", "--provider", name)["webhooks"]}
+            assert {installed["url"], rotated["url"]} <= listed
+            if name != "ses":  # SNS keeps a subscription that was not confirmed yet
+                assert team.run("webhooks", "remove", "--provider", name, "--url", rotated["url"])["removed"]
+        env = (team.folder / ".env").read_text("utf-8")
+    finally:
+        server.send_signal(signal.SIGTERM)
+        out, err = server.communicate(timeout=30)
+    assert (team.folder / ".env").stat().st_mode & 0o777 == 0o600
+    for variable in ("SENDGRID_WEBHOOK_PUBLIC_KEYS", "MAILCHIMP_WEBHOOK_SECRETS", "SES_TOPIC_ARNS"):
+        (value,) = re.findall(rf"(?m)^{variable}=(.+)$", env)
+        assert not any(part in out + err for part in value.split(",") if variable != "SES_TOPIC_ARNS")
+
+
+def test_the_doctor_names_what_is_wrong_and_its_remedy(shell: tuple[Shell, dict[str, Simulator]]) -> None:
+    """Without webhooks a withdrawal would be lost: an error, for each ESP, and exit 1; no call changes anything."""
+    team, esps = shell
+    team.run("import", str(team.folder / "consents.csv"))
+    findings = team.run("doctor", code=1)["findings"]
+    assert all(finding.keys() == {"provider", "severity", "setting", "message", "remedy"} for finding in findings)
+    errors = {finding["provider"] for finding in findings if finding["severity"] == "error"}
+    assert errors >= {"pixelproof", *esps}
+    assert not any("@" in finding["message"] for finding in findings)
+    assert [f["severity"] for f in findings] == sorted(
+        (f["severity"] for f in findings), key=["error", "warning", "note"].index
+    )
+    only = team.run("doctor", "--provider", "ses", code=1)["findings"]
+    assert {finding["provider"] for finding in only} == {"pixelproof", "ses"}
+
+
+def test_a_person_is_erased_everywhere(shell: tuple[Shell, dict[str, Simulator]]) -> None:
+    """At all ESPs and here; the ledger keeps its nameless proof."""
+    team, esps = shell
+    team.run("import", str(team.folder / "consents.csv"))
+    team.run("sync")
+    erased = team.run("erase", "Ada@example.com")
+    assert erased["complete"]
+    assert erased["providers"] == dict.fromkeys(esps, "erased")
+    assert team.run("status", "ada@example.com")["purposes"]["performance"]["state"] == "withdrawn"
+    assert all(one["desired"] == 2 for one in team.run("sync", "--full").values())
+    assert b"ada@example" not in (team.folder / "data" / "addresses.sqlite3").read_bytes()
+    assert team.run("ledger", "verify")["ok"]
+
+
+def test_opens_are_polled_and_a_release_is_followed(shell: tuple[Shell, dict[str, Simulator]]) -> None:
+    """Mailchimp's opens come by `poll`; `campaigns status` tells how far a release came."""
+    team, esps = shell
+    team.run("import", str(team.folder / "consents.csv"))
+    team.run("sync")
+    file = team.campaign("mailchimp")
+    applied = team.run("campaigns", "apply", file)
+    before = team.run("campaigns", "status", "news-mailchimp")
+    assert (before["sent"], before["parts"], before["snapshot_sha256"]) == (False, {}, applied["snapshot_sha256"])
+    team.run("campaigns", "send", file)
+    assert team.run("campaigns", "status", "news-mailchimp")["parts"] == {"tracked": "done", "untracked": "done"}
+    assert "not in doubt" in team.run("campaigns", "settle", "news-mailchimp", "tracked", "--sent", code=1)["error"]
+    (mail,) = [m for m in esps["mailchimp"].mailroom.page(None, 0) if m.address == "ada@example.com"]
+    httpx.get(f"{esps['mailchimp'].base_url}/open/{mail.id}.gif").raise_for_status()
+    polled = team.run("poll")
+    assert polled == {"mailchimp": {"campaigns": 1, "effects": {"opens_recorded": 1}}}
+    assert team.run("poll")["mailchimp"]["effects"] == {"duplicates": 1}
 
 
 def _await(port: int) -> None:

@@ -6,15 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from core import segments as module
-from core.consent import given as tracked_for
-from core.consent import may_be_asked
 from core.errors import ProviderError
-from core.ledger import Recording
-from core.model import TO_ASK, Action, ConsentEvent, ContactChange, Member, PurposeId, RecipientId
+from core.model import TO_ASK, Action, ContactChange, Member, PurposeId, RecipientId
 from core.records import Confirmed
 from core.segments import BookRow, Recipients, Segments, Sync
 from core.settings import Secrets
@@ -269,61 +264,6 @@ def test_esps_are_apart(services: Services, esp: EspInMemory, sync: Run, decide:
     other = EspInMemory()
     assert services.segments.sync("other", other).added == 1
     assert other.members == esp.members
-
-
-steps = st.lists(
-    st.one_of(
-        st.tuples(
-            st.just("decide"),
-            st.sampled_from(PEOPLE[:3]),
-            st.sampled_from([Action.GIVEN, Action.WITHDRAWN]),
-            st.sampled_from([MEASURING, DELIVERING]),
-        ),
-        st.tuples(st.just("sync"), st.none() | st.integers(0, 3)),
-        st.tuples(st.just("push"), st.sampled_from(PEOPLE[:3]), st.none() | st.integers(0, 1)),
-        st.tuples(st.just("refuse"), st.sets(st.sampled_from(PEOPLE[:3]))),
-    ),
-    max_size=14,
-)
-
-
-@given(history=steps)
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_happened_a_sync_brings_the_esp_up_to_date(
-    services: Services, wait: Wait, event: Callable[..., ConsentEvent], history: list[tuple[object, ...]]
-) -> None:
-    """Decisions, failures half-way, refusals and pushes in any order: one good run, and both hold the same."""
-    esp, name = EspInMemory(), f"esp-{wait(seconds=1)}"
-    known(services, *PEOPLE[:3])
-    for step in history:
-        match step:
-            case ("decide", str(who), Action() as action, str(purpose)):
-                wait(seconds=1)
-                fields = {"recipient": services.recipient(address(who)), "purposes": (purpose,)}
-                services.ledger.record([Recording(event(action, **fields))])
-            case ("refuse", set(names)):
-                esp.refused = {address(str(n)) for n in names}
-            case (kind, *who, limit):
-                esp.batch = 1
-                esp.failures = {len(esp.syncs): limit} if isinstance(limit, int) else {}
-                people = [services.recipient(address(str(n))) for n in who]
-                try:
-                    if kind == "sync":
-                        services.segments.sync(name, esp)
-                    else:
-                        services.segments.push(name, esp, people)
-                except ProviderError:
-                    pass
-    esp.refused, esp.failures = set(), {}
-    services.segments.sync(name, esp)
-    for who in PEOPLE[:3]:
-        head = services.store.head(services.recipient(address(who)))
-        standings = head.standings if head else {}
-        purposes, now = services.settings.purposes, services.now()
-        wanted = {*tracked_for(standings, purposes, now, services.policy)}
-        if may_be_asked(standings, purposes, now, services.policy):
-            wanted.add(TO_ASK)
-        assert esp.members[address(who)] == wanted
 
 
 # Whom a sync looks at

@@ -177,7 +177,7 @@ def _counting(bench: Bench, run: Callable[[Job], None], counts: list[int]) -> Ca
 
 
 def test_a_job_that_outlives_its_run_does_not_undo_the_next_one(bench: Bench) -> None:
-    """Its rows are older: all is sent again, and the list is read when no job is running any more."""
+    """Its rows are older: all is sent again though it stands, and the list is read when no job is running any more."""
     connector = bench.connector()
     synced(connector, [change(n, *PURPOSES) for n in range(MANY)])
     with pytest.raises(Killed):
@@ -193,6 +193,9 @@ def test_a_job_that_outlives_its_run_does_not_undo_the_next_one(bench: Bench) ->
         for n in range(MANY)
     )
     bench.simulator.imports.objects[orphan.request["ImportDataSource"]["S3Url"].partition(f"{BUCKET}/")[2]] = content
+    orphan.status = "CREATED"
+    for number in range(MANY):
+        bench.held(number).preferences = dict.fromkeys(bench.held(number).preferences, "OPT_OUT")
     withdrawn = [change(n, confirmed=PURPOSES, doubtful=True) for n in range(MANY)]
     report = synced(bench.connector(), withdrawn)
     assert orphan.status == "COMPLETED"

@@ -42,6 +42,16 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield ready
 
 
+def losing_unsubscriptions(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on jobs write everybody as not unsubscribed."""
+    write = bench.simulator.contacts.row
+
+    def row(name: str, action: str, found: dict[str, Any]) -> None:
+        write(name, action, found | {"unsubscribeAll": False})
+
+    monkeypatch.setattr(bench.simulator.contacts, "row", row)
+
+
 # How much it takes
 
 
@@ -145,8 +155,13 @@ def test_the_other_spelling_of_an_address_keeps_its_unsubscription(bench: Bench)
     assert bench.held(1).preferences["sports"] == "OPT_OUT"
 
 
-def test_an_unsubscription_since_the_list_was_read_survives(bench: Bench) -> None:
-    """Who is asked for before the import is imported as that answer says, and not as the list did."""
+@pytest.mark.parametrize("heeded", [True, False])
+def test_an_unsubscription_since_the_list_was_read_survives(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, heeded: bool
+) -> None:
+    """Who is asked for before the import is imported as that answer says, and put back if the job does not heed it."""
+    if not heeded:
+        losing_unsubscriptions(bench, monkeypatch)
     in_list(bench, 1, topics={}, unsubscribed=False, attributes="{}")
     unread = {"EmailAddress": address(1), "TopicPreferences": [], "UnsubscribeAll": False}
     bench.held(1).unsubscribed = True
@@ -165,15 +180,11 @@ def test_a_listing_that_does_not_say_who_left_is_asked_further(bench: Bench) -> 
 
 def test_an_unsubscription_that_a_job_undid_is_put_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many they are: SES may not heed that column of an import."""
-    connector, write = bench.connector(), bench.simulator.contacts.row
+    connector = bench.connector()
     synced(connector, [change(n) for n in range(MANY)])
     for number in range(MANY):
         bench.held(number).unsubscribed = True
-
-    def row(name: str, action: str, found: dict[str, Any]) -> None:
-        write(name, action, found | {"unsubscribeAll": False})
-
-    monkeypatch.setattr(bench.simulator.contacts, "row", row)
+    losing_unsubscriptions(bench, monkeypatch)
     assert synced(connector, [change(n, PERFORMANCE) for n in range(MANY)]).confirmed == everybody()
     assert all(bench.held(number).unsubscribed for number in range(MANY))
 

@@ -204,6 +204,7 @@ def spki_of(key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey) -> str:
         spki_of(ec.generate_private_key(ec.SECP384R1()).public_key()),
         spki_of(ed25519.Ed25519PrivateKey.generate().public_key()),
     ],
+    ids=["nothing", "signs", "an accent", "short", "P-384", "Ed25519"],
 )
 def test_an_unusable_key_is_named_by_its_setting_and_not_shown(key: str) -> None:
     """A wrong verification key is a SettingsError that says which one it is, without repeating it."""

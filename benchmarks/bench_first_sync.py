@@ -70,7 +70,7 @@ def uploaded() -> Mapping[str, Any]:
     """The bare uploads."""
     contacts = [
         {
-            "email": f"{name.hex()[:20]}@example.com",
+            "email": f"{name.hex()[:12]}@example.com",
             "custom_fields": {"e1_T": f"https://choices.example.com/c/{'x' * 44}", "e2_T": f"o/{'x' * 44}"},
         }
         for name in names_of(RECIPIENTS)

@@ -168,7 +168,7 @@ def _fill(services: Any, said: Sequence[tuple[bytes, bool]], settings: bytes | N
             held = ((name, "performance" if yes else "", settings) for name, yes in said)
             db.executemany("INSERT INTO confirmed VALUES ('sendgrid',?,?,?,0,0)", held)
     with services.book.db.transaction() as db:
-        rows = ((name, f"{name.hex()[:20]}@example.com") for name, _ in said)
+        rows = ((name, f"{name.hex()[:12]}@example.com") for name, _ in said)
         db.executemany("INSERT INTO contact VALUES (?,?,NULL)", rows)
 
 

@@ -119,10 +119,11 @@ class Release:
                     f"campaign {record.campaign.id}: at least {len(moved)} of its recipients decided otherwise since it"
                     " was applied, and the ESP holds it as it was then: run `campaigns apply` again"
                 )
-            kept = [choice for choice in changed if choice.part == part]
-            self.mailings.change_choices(record.campaign.id, record.edition, kept)
-            self._put_late(record, [c for c in moved if c.part != LEFT_OUT], size or 0)
-            self.mailings.change_choices(record.campaign.id, record.edition, [c for c in moved if c.part == LEFT_OUT])
+            late = [choice for choice in changed if choice.part not in {part, LEFT_OUT}]
+            staying = [choice for choice in changed if choice.part in {part, LEFT_OUT}]
+            if staying:
+                self.mailings.change_choices(record.campaign.id, record.edition, staying)
+            self._put_late(record, late, size or 0)
             gone += len(moved)
         return gone
 

@@ -66,9 +66,16 @@ def test_the_urgent_one_goes_before_who_sleeps_already() -> None:
         turns.take(urgent=True)
         order.append(("urgent", clock.now))
 
-    clock.meanwhile.append(urgent)
+    other = threading.Thread(target=urgent, daemon=True)
+
+    def meanwhile() -> None:
+        other.start()
+        other.join(10)  # it is through before the sleep ends, and never where it has to wait behind the sleeper
+
+    clock.meanwhile.append(meanwhile)
     turns.take()
     order.append(("patient", clock.now))
+    other.join(10)
     assert order == [("urgent", 101.0), ("patient", 102.0)]
 
 

@@ -7,13 +7,13 @@ being in the address book is taken out: nobody here knows of a consent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from core.addresses import normalise
+from core.batches import batched
 from core.errors import AddressError
-from core.model import Contact, ContactChange, Member, PurposeId, RecipientId
+from core.model import Contact, ContactChange, PurposeId, RecipientId
 from core.ports import Connector, Progress
 from core.records import Confirmed
 from core.segments import PAGE, Segments, Sync
@@ -66,7 +66,7 @@ class Repair:
     def _read(self, connector: Connector, seen: Seen) -> tuple[int, list[_Stranger]]:
         """Keep everybody who is known; answers how many members there are, and the strangers."""
         members, strangers = 0, []
-        for page in _pages(connector.read_back()):
+        for page in batched(connector.read_back(), PAGE):
             found = [(self._recipient(member.address), member) for member in page]
             members += len(page)
             known = self.segments.book.get({recipient for recipient, _ in found})
@@ -108,8 +108,3 @@ def _differing(
 def _away(stranger: _Stranger) -> ContactChange:
     recipient, address, purposes = stranger
     return ContactChange(Contact(recipient, address), frozenset(), purposes)
-
-
-def _pages(members: Iterator[Member]) -> Iterator[list[Member]]:
-    while page := list(islice(members, PAGE)):
-        yield page

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
 from typing import cast
 
+from core.batches import batched
 from core.errors import PlanError
 from core.intake import Intake, Taken
-from core.model import ProviderEvent
 from core.ports import Clock, Connector, LedgerStore, PollsOpens
 
 BATCH = 1_000
@@ -39,14 +37,9 @@ class Polling:
             raise PlanError(f"campaign {campaign}: not applied here")
         last, total = mailings.poll_cursor(campaign), Taken()
         since = last - OVERLAP if last else None
-        for events in _batches(cast("PollsOpens", connector).poll_opens(record.applied, since)):
+        for events in batched(cast("PollsOpens", connector).poll_opens(record.applied, since), BATCH):
             with self.store.batch() as batch:
                 taken = self.intake.apply(batch, events, self.now())
             total.counts.update(taken.counts)
         mailings.save_poll_cursor(campaign, begun)
         return total
-
-
-def _batches(events: Iterator[ProviderEvent]) -> Iterator[list[ProviderEvent]]:
-    while batch := list(islice(events, BATCH)):
-        yield batch

@@ -14,9 +14,10 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from heapq import merge
-from itertools import groupby, islice
+from itertools import groupby
 
 from core.addresses import RECIPIENT_BYTES
+from core.batches import batched
 from core.consent import given, may_be_asked
 from core.links import Links
 from core.model import TO_ASK, Contact, ContactChange, PurposeId, RecipientId, SyncReport
@@ -291,7 +292,7 @@ class _Run:
         From then on the ESP may hold either, whatever becomes of the answer. Without a note of that, nobody would take
         out whoever withdraws after an addition that was never confirmed.
         """
-        while page := list(islice(changes, PAGE)):
+        for page in batched(changes, PAGE):
             rows = {c.contact.recipient: c.confirmed | c.desired for c in page}
             mark = self.records.doubt(self.provider, rows)
             for change in page:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from math import ceil
 
 from connectors.mailchimp.api import BATCH, Api, settled
@@ -12,6 +11,7 @@ from connectors.mailchimp.members import CHOICES, PIXEL, Case, member_hash
 from connectors.mailchimp.segments import Segments
 from connectors.mailchimp.syncing import Sync
 from connectors.mailchimp.upserts import MergeFields, Upserts
+from core.batches import batched
 from core.model import Contact, ContactChange, Member, PurposeId, SyncReport
 from core.tally import Tally
 
@@ -51,7 +51,7 @@ class Audience:
             upserts = Upserts(
                 self._api, crew, self._fields, taken=lambda case, _: taken.append(case.name), refused=lambda _: None
             )
-            while batch := list(islice(cases, BATCH)):
+            for batch in batched(cases, BATCH):
                 upserts.send([*{case.name: case for case in batch}.values()])
                 yield from taken
                 taken.clear()

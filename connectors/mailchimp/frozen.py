@@ -11,12 +11,12 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import islice
 
 from connectors.mailchimp.api import BATCH, Api
 from connectors.mailchimp.audience import Audience, member_hash
 from connectors.mailchimp.plans import HALVES, TRACKED, UNTRACKED
 from connectors.mailchimp.settings import NAME
+from core.batches import batched
 from core.errors import PlanError, ProviderError
 from core.model import Addressee, Campaign, Plan
 
@@ -114,7 +114,7 @@ class FrozenSegments:
         segment = self._audience.segment(name)
         held, wanted = self._held(segment), set(members)
         if not wanted <= held.all:
-            for batch in _batches(_missing(addressees(), wanted, held.all)):
+            for batch in batched(_missing(addressees(), wanted, held.all), BATCH):
                 self._api.add_to_segment(segment, batch)
             held = self._held(segment)
         _check(name, held.all, wanted)
@@ -160,11 +160,6 @@ def _missing(addressees: Iterator[Addressee], wanted: set[bytes], held: set[byte
         name = known_as(each.contact.address)
         if name in wanted and name not in held:
             yield each.contact.address
-
-
-def _batches(addresses: Iterator[str]) -> Iterator[list[str]]:
-    while batch := [*islice(addresses, BATCH)]:
-        yield batch
 
 
 def _check(name: str, held: set[bytes], wanted: set[bytes]) -> None:

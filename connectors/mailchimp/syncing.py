@@ -17,7 +17,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 
 from connectors.mailchimp.answers import ListMember, Tag
 from connectors.mailchimp.api import BATCH, Api
@@ -25,6 +24,7 @@ from connectors.mailchimp.crew import Crew
 from connectors.mailchimp.members import Case, chunks
 from connectors.mailchimp.segments import Segments
 from connectors.mailchimp.upserts import MergeFields, Upserts
+from core.batches import batched
 from core.errors import ProviderError
 from core.model import ContactChange, PurposeId, RecipientId, SyncReport
 
@@ -92,7 +92,7 @@ class Sync:
 
     def _stages(self, changes: Iterator[ContactChange]) -> Iterator[Sequence[Case]]:
         """The changes in stages. An address that comes twice in one is taken once; another recipient's is rejected."""
-        while stage := [*islice(changes, STAGE)]:
+        for stage in batched(changes, STAGE):
             cases: dict[str, Case] = {}
             for case in map(Case.of, stage):
                 first = cases.setdefault(case.name, case)

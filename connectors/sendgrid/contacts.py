@@ -7,15 +7,15 @@ for an answer: ``lookup`` and the exports read back what stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from http import HTTPStatus
-from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
 
 from connectors.sendgrid.api import Api
 from connectors.sendgrid.lists import Directory, carried
+from core.batches import batched
 from core.errors import ProviderRefused
 from core.model import Contact, PurposeId
 
@@ -193,10 +193,3 @@ def sift(
             else:
                 refused += part
     return refused
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items in lists of at most ``size``."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch

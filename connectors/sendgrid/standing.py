@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from connectors.sendgrid.api import PAUSES, Api
-from connectors.sendgrid.contacts import Contacts, Found, batched
+from connectors.sendgrid.contacts import Contacts, Found
 from connectors.sendgrid.exports import Exports, Row
 from connectors.sendgrid.lists import Directory, Lists, carries
+from core.batches import batched
 from core.errors import ProviderError
 from core.model import ContactChange, PurposeId
 

@@ -10,10 +10,11 @@ import math
 from collections.abc import Iterable, Iterator
 
 from connectors.sendgrid.api import Api
-from connectors.sendgrid.contacts import LONGEST_ADDRESS, TAKEN_OUT, UPSERTED, Contacts, batched
+from connectors.sendgrid.contacts import LONGEST_ADDRESS, TAKEN_OUT, UPSERTED, Contacts
 from connectors.sendgrid.imports import Groups, Imports
 from connectors.sendgrid.lists import Directory
 from connectors.sendgrid.standing import Changes, Standing
+from core.batches import batched
 from core.model import ContactChange, PurposeId, RecipientId, SyncReport
 from core.tally import Tally
 

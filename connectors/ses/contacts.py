@@ -21,6 +21,7 @@ from connectors.ses.preferences import joined
 from connectors.ses.settings import SesSettings
 from connectors.ses.singly import Outcome, Singly
 from core.account import Erasure
+from core.batches import batched
 from core.model import Contact, ContactChange, Member, PurposeId, SyncReport
 from core.tally import Tally
 
@@ -105,7 +106,7 @@ class ContactSegments:
         return self._one_by_one(changes) if bucket is None else self._many.sync(changes, bucket)
 
     def _one_by_one(self, changes: Iterator[ContactChange]) -> Iterator[Taken]:
-        while some := list(islice(changes, SINGLY)):
+        for some in batched(changes, SINGLY):
             late = frozenset(c.contact.recipient for c in some if self._precedence.overtaken(c))
             yield frozenset(), late
             yield from self._few([c for c in some if c.contact.recipient not in late], urgent=False)

@@ -11,12 +11,12 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from connectors.ses.preferences import chosen, joined
+from core.batches import batched
 from core.model import Contact, ContactChange, PurposeId, RecipientId
 
 if TYPE_CHECKING:
@@ -108,8 +108,7 @@ class Spool:
 
     def add(self, changes: Iterable[ContactChange]) -> None:
         """Take all changes in; of several about one address the last one counts."""
-        stream = iter(changes)
-        while some := list(islice(stream, SLICE)):
+        for some in batched(changes, SLICE):
             with self._lock:
                 self._db.execute("BEGIN")
                 self._db.executemany(
@@ -187,8 +186,7 @@ class Spool:
 
     def _met(self, contacts: Iterable[ContactTypeDef]) -> Iterator[tuple[ContactTypeDef, Row]]:
         """Each of these contacts with each change about the same person."""
-        stream = iter(contacts)
-        while some := list(islice(stream, SLICE)):
+        for some in batched(contacts, SLICE):
             spellings = {contact["EmailAddress"].lower() for contact in some}
             rows: dict[str, list[Row]] = {}
             for row in self._select(f"spelling IN ({','.join('?' * len(spellings))})", tuple(spellings)):

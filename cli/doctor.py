@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 import typer
 from rich.console import Console
@@ -13,7 +12,7 @@ from rich.markup import escape
 from cli.output import FINDINGS, Config, Json, emit, services
 from cli.sync import Only, chosen
 from core.account import Finding, Severity
-from core.errors import PixelproofError, ProviderError
+from core.errors import PixelproofError
 from webhooks.assembly import Services
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
@@ -25,7 +24,7 @@ def doctor(provider: Only = None, config: Config = None, as_json: Json = False) 
         findings = [finding for name in chosen(s, provider) for finding in examine(s, name)]
         findings = [*own_findings(s), *findings]
     findings.sort(key=lambda finding: [*Severity].index(finding.severity))
-    emit({"findings": [_as_json(f) for f in findings]}, as_json=as_json, show=lambda c: _show(c, findings))
+    emit({"findings": [asdict(f) for f in findings]}, as_json=as_json, show=lambda c: _show(c, findings))
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise typer.Exit(FINDINGS)
 
@@ -58,17 +57,15 @@ def examine(s: Services, name: str) -> Iterator[Finding]:
         connector = s.connector(name)
         yield from connector.inspect(s.webhook_url(name), s.mapped_topics(name))
         yield from _unsynchronised(s, name)
-    except ProviderError as error:
-        yield _unreadable(name, error)
     except PixelproofError as error:
-        yield _unreadable(name, error)
-
-
-def _unreadable(name: str, error: PixelproofError) -> Finding:
-    reason = str(error).removeprefix(f"{name}: ")
-    return Finding(
-        name, Severity.ERROR, f"providers.{name}", f"could not be examined: {reason}", "put that right and run it again"
-    )
+        reason = str(error).removeprefix(f"{name}: ")
+        yield Finding(
+            name,
+            Severity.ERROR,
+            f"providers.{name}",
+            f"could not be examined: {reason}",
+            "put that right and run it again",
+        )
 
 
 def _unsynchronised(s: Services, name: str) -> Iterator[Finding]:
@@ -83,10 +80,6 @@ def _unsynchronised(s: Services, name: str) -> Iterator[Finding]:
             " changes is not known",
             "run `pixelproof sync`",
         )
-
-
-def _as_json(finding: Finding) -> dict[str, Any]:
-    return {**asdict(finding), "severity": finding.severity.value}
 
 
 def _show(console: Console, findings: list[Finding]) -> None:

@@ -6,35 +6,27 @@ Applying freezes who gets which pixel in a snapshot, which is what ``core.releas
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from core import snapshots
 from core.campaign import check, decide
 from core.consent import Standings, may_be_asked
 from core.errors import PlanError
-from core.ledger import Ledger
-from core.links import Links
+from core.mailing import TRACKED, UNTRACKED, Mailing
 from core.model import (
     Addressee,
     Campaign,
-    Contact,
     Halves,
     Mechanism,
     PixelDecision,
     PixelMode,
     Plan,
-    PurposeId,
     RecipientId,
 )
-from core.policy import Policy
-from core.ports import Clock, Connector
-from core.records import AddressBook, CampaignRecord, Choice, Mailings
+from core.ports import Connector
+from core.records import CampaignRecord, Choice
 from core.segments import PAGE, BookRow, pages
-
-TRACKED, UNTRACKED = "tracked", "untracked"
-"""What the names of a release's parts begin with; the tracked ones leave first."""
 
 _Decided = tuple[RecipientId, PixelDecision]
 
@@ -80,22 +72,8 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Dispatch:
-    """Plans campaigns by the ledger and applies them.
-
-    Attributes:
-        purposes: The purposes that the team uses.
-        snapshots: The folder of the snapshots' files.
-    """
-
-    ledger: Ledger
-    book: AddressBook
-    mailings: Mailings
-    policy: Policy
-    purposes: tuple[PurposeId, ...]
-    links: Links
-    snapshots: Path
-    now: Clock
+class Dispatch(Mailing):
+    """Plans campaigns by the ledger and applies them."""
 
     def plan(self, campaign: Campaign, connector: Connector, audience: Sequence[RecipientId] | None = None) -> Prepared:
         """Decide for each recipient and ask the connector how it would send. Changes nothing.
@@ -163,12 +141,8 @@ class Dispatch:
         return edition, outlook
 
     def _addressees(self, campaign: Campaign, edition: int) -> Iterator[Addressee]:
-        for page in in_pages(self.mailings.choices(edition)):
-            known = self.book.get([choice.recipient for choice in page])
-            for choice in page:
-                if choice.recipient in known:
-                    contact = addressed(self.links, campaign, choice, *known[choice.recipient])
-                    yield Addressee(contact, choice.part.startswith(TRACKED))
+        for choice, contact in self.written(campaign, edition):
+            yield Addressee(contact, choice.part.startswith(TRACKED))
 
     def _decided(self, campaign: Campaign, audience: Sequence[RecipientId] | None) -> Iterator[list[_Decided]]:
         now = self.now()
@@ -195,25 +169,3 @@ class Dispatch:
 def part_name(half: str, number: int) -> str:
     """The name of a part; the order of names is the order in which the parts leave."""
     return f"{half}-{number:06d}"
-
-
-def in_pages(choices: Iterator[Choice]) -> Iterator[list[Choice]]:
-    """Choices, page by page."""
-    page: list[Choice] = []
-    for choice in choices:
-        page.append(choice)
-        if len(page) == PAGE:
-            yield page
-            page = []
-    if page:
-        yield page
-
-
-def addressed(links: Links, campaign: Campaign, choice: Choice, address: str, locale: str | None) -> Contact:
-    """The contact with the path of the image that the mail shows: empty where there is none, or the ESP's own."""
-    path: Callable[[RecipientId], str] = lambda _: ""  # noqa: E731 - one of three
-    if campaign.mechanism is Mechanism.HOSTED and choice.mode is PixelMode.INDIVIDUAL:
-        path = links.pixel_path
-    elif campaign.mechanism is Mechanism.HOSTED and choice.mode is PixelMode.AGGREGATE:
-        path = lambda _: "a"  # noqa: E731
-    return links.contact(choice.recipient, address, locale, pixel_path=path(choice.recipient))

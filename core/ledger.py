@@ -7,7 +7,7 @@ chain and the Merkle tree. It holds no address: only the recipient's pseudonym.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -87,6 +87,7 @@ class CampaignBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 B = TypeVar("B", EntryBody, CampaignBody)
+T = TypeVar("T")
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _DECODER = msgspec.json.Decoder(EntryBody, strict=True)
@@ -197,13 +198,7 @@ class Ledger:
         Raises:
             StoreError: the store is out of reach, or others kept appending first.
         """
-        for _ in range(CONFLICT_RETRIES):
-            try:
-                with self.store.batch() as batch:
-                    return self.record_in(batch, recordings)
-            except HeadConflict:
-                continue
-        raise StoreError("others kept appending to the same chains; try again")
+        return self._in_batch(lambda batch: self.record_in(batch, recordings))
 
     def record_campaign(self, record: CampaignRecord, stage: Literal["applied", "released"], snapshot: str) -> None:
         """Record what a campaign was applied or released as, each edition of it once.
@@ -212,16 +207,23 @@ class Ledger:
             StoreError: the store is out of reach, or others kept appending first.
         """
         key = idempotency_key(f"campaign:{record.campaign.id}:{record.edition}:{stage}")
+
+        def append(batch: Batch) -> None:
+            if not batch.seen([key]):
+                self._append_campaign(batch, record, stage, snapshot)
+                batch.remember([key])
+
+        self._in_batch(append)
+
+    def _in_batch(self, work: Callable[[Batch], T]) -> T:
+        """Do it in a batch of its own, again when somebody else appended to the same chain first."""
         for _ in range(CONFLICT_RETRIES):
             try:
                 with self.store.batch() as batch:
-                    if not batch.seen([key]):
-                        self._append_campaign(batch, record, stage, snapshot)
-                        batch.remember([key])
-                    return
+                    return work(batch)
             except HeadConflict:
                 continue
-        raise StoreError("others kept appending to the same chain; try again")
+        raise StoreError("others kept appending to the same chains; try again")
 
     def _append_campaign(
         self, batch: Batch, record: CampaignRecord, stage: Literal["applied", "released"], snapshot: str

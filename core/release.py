@@ -11,15 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 
 from core import snapshots
+from core.batches import batched
 from core.campaign import decide
 from core.consent import may_be_asked
-from core.dispatch import TRACKED, UNTRACKED, addressed, in_pages
 from core.errors import PlanError
-from core.ledger import Ledger, Recording, idempotency_key
-from core.links import Links
+from core.ledger import Recording, idempotency_key
+from core.mailing import TRACKED, UNTRACKED, Mailing
 from core.model import (
     Action,
     Campaign,
@@ -31,9 +30,9 @@ from core.model import (
     PurposeId,
     ReleaseReport,
 )
-from core.policy import Policy
-from core.ports import Clock, Connector, SendJournal
-from core.records import AddressBook, CampaignRecord, Choice, Mailings, PartState
+from core.ports import Connector, SendJournal
+from core.records import CampaignRecord, Choice, PartState
+from core.segments import PAGE
 
 LATE = f"{UNTRACKED}-late"
 """Where those go who may not be tracked any more; it sorts behind the other untracked parts."""
@@ -42,22 +41,8 @@ LEFT_OUT = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
-    """Sends applied campaigns.
-
-    Attributes:
-        purposes: The purposes that the team uses.
-        snapshots: The folder of the snapshots' files.
-    """
-
-    ledger: Ledger
-    book: AddressBook
-    mailings: Mailings
-    policy: Policy
-    purposes: tuple[PurposeId, ...]
-    links: Links
-    snapshots: Path
-    now: Clock
+class Release(Mailing):
+    """Sends applied campaigns."""
 
     def send(self, campaign: Campaign, connector: Connector) -> ReleaseReport:
         """Release an applied campaign; a run that was interrupted goes on where it stopped, sending nothing twice.
@@ -72,12 +57,8 @@ class Release:
         if record is None or record.campaign != campaign:
             advice = "put the file back as it was" if self.mailings.started(campaign.id) else "run `campaigns apply`"
             raise PlanError(f"campaign {campaign.id}: not applied as it is declared now; {advice} first")
-        journal: SendJournal = self.mailings.journal(campaign.id)
-        if campaign.asks:
-            journal = _Asking(journal, self, record)
-        report = connector.release(
-            campaign, record.applied, self._parts(record, connector.part_size(campaign)), journal
-        )
+        parts = self._parts(record, connector.part_size(campaign))
+        report = connector.release(campaign, record.applied, parts, self._journal(record))
         if not record.sent:
             self._conclude(record)
         return report
@@ -88,12 +69,15 @@ class Release:
         Raises:
             PlanError: there is no such part in doubt.
         """
-        if self.mailings.part_state(campaign, part) is not PartState.BEGUN:
+        record = self.mailings.campaign(campaign)
+        if record is None or self.mailings.part_state(campaign, part) is not PartState.BEGUN:
             raise PlanError(f"campaign {campaign}: part {part!r} is not in doubt; see `campaigns status`")
-        journal, record = self.mailings.journal(campaign), self.mailings.campaign(campaign)
-        if sent and record is not None and record.campaign.asks:
-            self.asked(record, part)
+        journal = self._journal(record)
         (journal.done if sent else journal.failed)(part)
+
+    def _journal(self, record: CampaignRecord) -> SendJournal:
+        journal = self.mailings.journal(record.campaign.id)
+        return _Asking(journal, self, record) if record.campaign.asks else journal
 
     # The parts
 
@@ -111,7 +95,7 @@ class Release:
     def _protect(self, record: CampaignRecord, part: str, size: int | None) -> int:
         """Judge everybody in a part again; answers how many left it."""
         gone = 0
-        for page in in_pages(self.mailings.choices(record.edition, part)):
+        for page in batched(self.mailings.choices(record.edition, part), PAGE):
             changed = list(self._worse(record.campaign, page))
             moved = [choice for choice in changed if choice.part != part]
             if moved and size is None:
@@ -119,10 +103,10 @@ class Release:
                     f"campaign {record.campaign.id}: at least {len(moved)} of its recipients decided otherwise since it"
                     " was applied, and the ESP holds it as it was then: run `campaigns apply` again"
                 )
-            late = [choice for choice in changed if choice.part not in {part, LEFT_OUT}]
-            staying = [choice for choice in changed if choice.part in {part, LEFT_OUT}]
-            if staying:
-                self.mailings.change_choices(record.campaign.id, record.edition, staying)
+            late = [choice for choice in changed if choice.part == LATE]
+            others = [choice for choice in changed if choice.part != LATE]
+            if others:
+                self.mailings.change_choices(record.campaign.id, record.edition, others)
             self._put_late(record, late, size or 0)
             gone += len(moved)
         return gone
@@ -152,11 +136,7 @@ class Release:
             self.mailings.change_choices(record.campaign.id, record.edition, placed)
 
     def _contacts(self, record: CampaignRecord, part: str) -> Iterator[Contact]:
-        for page in in_pages(self.mailings.choices(record.edition, part)):
-            known = self.book.get([choice.recipient for choice in page])
-            for choice in page:
-                if choice.recipient in known:
-                    yield addressed(self.links, record.campaign, choice, *known[choice.recipient])
+        return (contact for _, contact in self.written(record.campaign, record.edition, part))
 
     def _conclude(self, record: CampaignRecord) -> None:
         """Keep the snapshot as it was sent, and say in the ledger that it was."""
@@ -168,7 +148,7 @@ class Release:
     def asked(self, record: CampaignRecord, part: str) -> None:
         """Note that everybody in a part was asked, each once for a campaign."""
         now = self.now()
-        for page in in_pages(self.mailings.choices(record.edition, part)):
+        for page in batched(self.mailings.choices(record.edition, part), PAGE):
             self.ledger.record([_request(record.campaign, choice, self.purposes, now=now) for choice in page])
 
 

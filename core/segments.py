@@ -162,9 +162,9 @@ class Segments:
     def push(self, provider: str, connector: Connector, recipients: Collection[RecipientId]) -> Sync:
         """Bring an ESP up to date about these recipients alone: the fast path of a withdrawal."""
         calls = connector.calls
-        changes = [change for rows in self._rows([sorted(recipients)]) for change in self.changes(provider, rows)]
-        done = self.carry_out(provider, connector, iter(changes))
-        return replace(done, desired=len(self.book.get(recipients)), api_calls=connector.calls - calls)
+        (rows,) = self._rows([sorted(recipients)])
+        done = self.carry_out(provider, connector, iter(self.changes(provider, rows)))
+        return replace(done, desired=len(rows), api_calls=connector.calls - calls)
 
     def changes(self, provider: str, rows: Sequence[BookRow], *, linked: bool = True) -> list[ContactChange]:
         """What differs between the ledger and the ESP for these contacts.
@@ -258,8 +258,8 @@ class Segments:
             total = total.plus(run.result(connector.minimum_calls(run.tally)))
             if not run.crossed:
                 break
-            again = [c for rows in self._rows([sorted(run.crossed)]) for c in self.changes(provider, rows)]
-            changes = iter(again)
+            (rows,) = self._rows([sorted(run.crossed)])
+            changes = iter(self.changes(provider, rows))
         return total
 
 

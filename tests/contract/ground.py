@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -84,20 +84,26 @@ async def _nowhere(_message: Message) -> None:
     """Swallows an answer."""
 
 
-@contextmanager
-def receiving(simulator: Simulator, codec: WebhookCodec) -> Iterator[list[ProviderEvent]]:
-    """Receives a simulator's callbacks over HTTP, verified and read by the codec; 403 for what is not genuine."""
-    events: list[ProviderEvent] = []
+def taking(codec: Callable[[], WebhookCodec], events: list[ProviderEvent]) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint that adds the events of genuine callbacks, and answers 403 to what is not genuine."""
 
     async def take(request: Request) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         seen = WebhookRequest(request.method, request.url.path, headers, await request.body())
+        reader = codec()
         try:
-            events.extend(codec.parse(codec.verify(seen, now=datetime.now(UTC))))
+            events.extend(reader.parse(reader.verify(seen, now=datetime.now(UTC))))
         except PixelproofError:
             return Response(status_code=403)
         return Response()
 
-    with served(Starlette(routes=[Route("/hook", take, methods=["POST"])])) as url:
+    return take
+
+
+@contextmanager
+def receiving(simulator: Simulator, codec: WebhookCodec) -> Iterator[list[ProviderEvent]]:
+    """Receives a simulator's callbacks over HTTP, verified and read by the codec; 403 for what is not genuine."""
+    events: list[ProviderEvent] = []
+    with served(Starlette(routes=[Route("/hook", taking(lambda: codec, events), methods=["POST"])])) as url:
         simulator.callback_url = f"{url}/hook"
         yield events

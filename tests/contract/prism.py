@@ -119,6 +119,25 @@ def checked(name: str, provider: str, simulator: str, base: str = "") -> Iterato
             yield address, relay
 
 
+@contextmanager
+def upheld(name: str, provider: str, simulator: str, raised: set[str], base: str = "") -> Iterator[tuple[str, Relay]]:
+    """As ``checked``; fails in the end for whatever Prism objects to, and notes the false alarms that were raised."""
+    with checked(name, provider, simulator, base) as (url, relay):
+        yield url, relay
+    raised.update(alarm.reason for alarm in relay.raised)
+    assert relay.violations == []
+    assert relay.requests
+
+
+@contextmanager
+def needed(provider: str) -> Iterator[set[str]]:
+    """Collects the reasons of the false alarms that are raised; each must have been, once all tests of a module ran."""
+    seen: set[str] = set()
+    yield seen
+    if len(seen) > 1:  # all tests ran, and not one alone
+        assert seen == {alarm.reason for alarm in false_alarms(provider)}
+
+
 def false_alarms(provider: str) -> list[Alarm]:
     """What is known to be wrong in Prism's objections to this provider."""
     listed = tomllib.loads((Path(__file__).parent / "false_alarms.toml").read_text("utf-8"))

@@ -9,18 +9,16 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
 from connectors.sendgrid import PROVIDER
 from connectors.sendgrid.connector import SendGridConnector
 from connectors.simulators.serving import served
 from core.account import Installed
-from core.errors import InputError, PixelproofError, ProviderError, ProviderRefused, SettingsError
-from core.model import EventKind, ProviderEvent, WebhookRequest
-from core.ports import Capability, ProviderContext
-from tests.contract.ground import Fault, Faults, Journal
+from core.errors import InputError, ProviderError, ProviderRefused, SettingsError
+from core.model import EventKind, ProviderEvent
+from core.ports import Capability, ProviderContext, WebhookCodec
+from tests.contract.ground import Fault, Faults, Journal, taking
 from tests.contract.sendgrid_bench import Bench, news, serving
 
 URL = "https://consent.example/webhooks/sendgrid"
@@ -48,18 +46,12 @@ def listening(bench: Bench, *installed: Installed) -> Iterator[tuple[str, list[P
     events: list[ProviderEvent] = []
     kept = list(installed)
 
-    async def take(request: Request) -> Response:
+    def codec() -> WebhookCodec:
         secrets = {KEYS: ",".join(each.keep[KEYS] for each in kept)}
-        codec = PROVIDER.codec(bench.settings, ProviderContext(secrets, (), lambda: datetime.now(UTC)))
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        seen = WebhookRequest(request.method, request.url.path, headers, await request.body())
-        try:
-            events.extend(codec.parse(codec.verify(seen, now=datetime.now(UTC))))
-        except PixelproofError:
-            return Response(status_code=403)
-        return Response()
+        return PROVIDER.codec(bench.settings, ProviderContext(secrets, (), lambda: datetime.now(UTC)))
 
-    with served(Starlette(routes=[Route("/webhooks/{rest:path}", take, methods=["POST"])])) as url:
+    endpoint = taking(codec, events)
+    with served(Starlette(routes=[Route("/webhooks/{rest:path}", endpoint, methods=["POST"])])) as url:
         yield f"{url}/webhooks/sendgrid", events
 
 

@@ -12,7 +12,8 @@
     │   ├── VerificationError  not proven to come from the provider
     │   └── PayloadError       proven, but not what the provider documents
     ├── StoreError             the store is out of reach or damaged                  (exit 3)
-    │   └── HeadConflict       somebody else appended first; read again and retry
+    │   ├── HeadConflict       somebody else appended first; read again and retry
+    │   └── DamagedState       one recipient's stored state cannot be read
     ├── PlanError              a campaign cannot lawfully be sent as declared        (exit 1)
     └── ProviderError          an ESP failed or refused                              (exit 3)
         ├── ProviderRefused    the ESP refused the request; repeating it is no use
@@ -82,6 +83,10 @@ class StoreError(PixelproofError):
 
 class HeadConflict(StoreError):
     """Somebody else appended to the same chain first: read the head again and retry."""
+
+
+class DamagedState(StoreError):
+    """One recipient's stored state cannot be read; that of others may be sound."""
 
 
 class PlanError(PixelproofError):

@@ -17,6 +17,7 @@ from typing import Literal
 from core.addresses import RECIPIENT_BYTES, normalise
 from core.campaign import lawful_purposes
 from core.errors import AddressError
+from core.incidents import Incident, IncidentKind, due
 from core.ledger import Ledger, Recording, idempotency_key
 from core.model import (
     Action,
@@ -37,7 +38,11 @@ OWN_TOPIC = "pixelproof-"
 """Topics and groups of this name, followed by a purpose, are this product's own."""
 LONGEST_TYPE = 60
 
+ENDING = frozenset({EventKind.UNSUBSCRIBE, EventKind.TOPIC_UNSUBSCRIBE, EventKind.COMPLAINT, EventKind.ADDRESS_CHANGE})
+"""What ends a consent: none of it may be lost for want of a name."""
+
 DROPPED = "opens_dropped"
+"""All opens of which nothing was kept; ``core.incidents.IncidentKind`` names the counters that say why."""
 RECORDED = "opens_recorded"
 MACHINE = "opens_by_machine"
 AGGREGATE = "opens_in_aggregate"
@@ -49,13 +54,16 @@ class Taken:
 
     Attributes:
         counts: How many had which effect.
-        protected: Recipients whose tracking must stop at the ESPs.
+        protected: Recipients whose tracking must stop at the ESPs; also of what was known already, for an earlier
+            attempt may have been written without anybody hearing of it.
+        incidents: Those that were opened.
         confirmations: Subscriptions to be confirmed at the provider.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     protected: set[RecipientId] = field(default_factory=set)
     confirmations: list[ProviderEvent] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,7 @@ class Intake:
         identify: Makes a recipient of a normalised address.
         on_unsubscribe: Whether an unsubscribe or a complaint withdraws everything, or leaves the pixels' consent.
         topics: Purposes that an opt-out from ``<provider>:<topic>`` withdraws.
+        incident_threshold: How many opens that should not have been seen make an incident.
     """
 
     ledger: Ledger
@@ -74,6 +83,7 @@ class Intake:
     identify: Callable[[str], RecipientId]
     on_unsubscribe: Literal["withdraw", "keep"] = "withdraw"
     topics: Mapping[str, tuple[PurposeId, ...]] = field(default_factory=dict)
+    incident_threshold: int = 10
 
     def apply(self, batch: Batch, events: Sequence[ProviderEvent], received_at: datetime) -> Taken:
         """Apply a callback's events as part of a batch; what is known already has no effect."""
@@ -113,7 +123,7 @@ class Intake:
         for event in events:
             if event.kind is EventKind.CONFIRMATION:
                 taken.confirmations.append(event)
-            elif event.kind in {EventKind.OTHER, EventKind.RESUBSCRIBE, EventKind.BOUNCE}:
+            elif event.kind in {EventKind.OTHER, EventKind.RESUBSCRIBE, EventKind.BOUNCE, EventKind.MALFORMED}:
                 taken.counts["without_effect"] += 1
             else:
                 keyed.append((event, tuple(idempotency_key(text, event.occurred_at) for text in _keys(event))))
@@ -125,6 +135,8 @@ class Intake:
                 seen.update(keys)
             else:
                 taken.counts["duplicates"] += 1
+                if event.kind in ENDING:
+                    taken.protected.update(self.recipients(event))
         return fresh
 
     def _recordings(self, event: ProviderEvent, received_at: datetime, taken: Taken) -> list[Recording]:
@@ -135,7 +147,7 @@ class Intake:
         action, purposes = self._ruling(event, taken)
         if not purposes:
             return []
-        recipients = self._recipients(event)
+        recipients = self.recipients(event)
         if not recipients:
             taken.counts["unattributable"] += 1
         taken.counts[event.kind.value] += bool(recipients)
@@ -165,7 +177,8 @@ class Intake:
         if event.kind is EventKind.TOPIC_UNSUBSCRIBE:
             # An opt-out that does not say from what may concern anything: it counts as one from everything.
             purposes = self._of_topic(event) if event.topic else self._everything
-            taken.counts["unmapped_topics"] += not purposes
+            if not purposes:
+                taken.counts[f"unmapped_topic:{_label(event.topic or '')}"] += 1
             return Action.WITHDRAWN, purposes
         return Action.REQUESTED, ()
 
@@ -181,7 +194,7 @@ class Intake:
             return (own,)
         return self.topics.get(f"{event.provider}:{topic}", ())
 
-    def _recipients(self, event: ProviderEvent) -> set[RecipientId]:
+    def recipients(self, event: ProviderEvent) -> set[RecipientId]:
         """Everybody whom an event may mean: by the tag that the mail carried, and by address."""
         found = set()
         if event.recipient_tag:
@@ -207,30 +220,50 @@ class Intake:
             record = self.mailings.campaign(name)
             modes = self.mailings.modes(name, {recipient for _, recipient in mine})
             for event, recipient in mine:
-                individual = modes.get(recipient) is PixelMode.INDIVIDUAL
-                serves = self._serves(record if individual else None, event, heads.get(recipient), now)
-                if serves:
-                    at = min(event.occurred_at, now)
-                    opens.append(Open(name, recipient, at, serves, event.provider, event.machine))
+                mode, head = modes.get(recipient), heads.get(recipient)
                 scope = f"campaign:{name}" if record else f"provider:{event.provider}"
-                counts[scope, _outcome(event, lawful=bool(serves))] += 1
+                found = self._judged(record, event, mode, head, now)
+                if isinstance(found, IncidentKind):
+                    counts[scope, DROPPED] += 1
+                    counts[scope, found] += 1
+                else:
+                    counts[scope, MACHINE if event.machine else RECORDED] += 1
+                    at = min(event.occurred_at, now)
+                    opens.append(Open(name, recipient, at, found, event.provider, event.machine, event.client))
         batch.record_opens(opens)
         for (scope, outcome), n in sorted(counts.items()):
-            batch.count(scope, outcome, n)
+            total = batch.count(scope, outcome, n)
             taken.counts[outcome] += n
+            if outcome in set(IncidentKind):
+                taken.incidents += self._incident(batch, scope, IncidentKind(outcome), total, now)
 
-    def _serves(
-        self, record: CampaignRecord | None, event: ProviderEvent, head: Head | None, now: datetime
-    ) -> tuple[PurposeId, ...]:
+    def _judged(
+        self,
+        record: CampaignRecord | None,
+        event: ProviderEvent,
+        mode: PixelMode | None,
+        head: Head | None,
+        now: datetime,
+    ) -> tuple[PurposeId, ...] | IncidentKind:
+        """What an open may serve, or why nothing of it may be kept."""
         if record is None or record.campaign.provider != event.provider:
+            return IncidentKind.UNKNOWN_CAMPAIGN
+        # With any other mechanism the ESP's own pixel should not even have been there.
+        if mode is not PixelMode.INDIVIDUAL or record.campaign.mechanism is not Mechanism.PROVIDER:
+            return IncidentKind.UNTRACKED
+        serves = lawful_purposes(record.campaign, head.standings if head else {}, now, self.policy)
+        return serves or IncidentKind.WITHDRAWN
+
+    def _incident(self, batch: Batch, scope: str, kind: IncidentKind, total: int, now: datetime) -> Sequence[Incident]:
+        if not due(batch.last_incident(scope, kind), total, self.incident_threshold):
             return ()
-        if record.campaign.mechanism is not Mechanism.PROVIDER:  # the ESP's own pixel should not even have been there
-            return ()
-        return lawful_purposes(record.campaign, head.standings if head else {}, now, self.policy)
+        incident = Incident(0, scope, kind, now, total)
+        batch.open_incident(incident)
+        return (incident,)
 
     def _one(self, event: ProviderEvent) -> RecipientId | None:
         """The recipient of an open; None when tag and address disagree: then it is nobody's."""
-        found = self._recipients(event)
+        found = self.recipients(event)
         return found.pop() if len(found) == 1 else None
 
 
@@ -238,12 +271,6 @@ def _keys(event: ProviderEvent) -> tuple[str, ...]:
     """The event's own keys, or all that it says when it has none."""
     said = (event.provider, event.native_type, event.address, event.recipient_tag, event.campaign, event.topic)
     return event.keys or ("|".join(map(str, said)),)
-
-
-def _outcome(event: ProviderEvent, *, lawful: bool) -> str:
-    if not lawful:
-        return DROPPED
-    return MACHINE if event.machine else RECORDED
 
 
 def _label(native_type: str) -> str:

@@ -56,6 +56,7 @@ class EntryBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     notice: str | None = None
     notice_language: str | None = None
     notice_sha256: str | None = None
+    notice_build: str | None = None
     partner: str | None = None
     evidence: str | None = None
     proof: str | None = None
@@ -129,6 +130,7 @@ def entry(event: ConsentEvent, *, seq: int, prev: bytes, now: datetime) -> Entry
         notice=notice.version if notice else None,
         notice_language=notice.language if notice else None,
         notice_sha256=notice.sha256 if notice else None,
+        notice_build=notice.build if notice else None,
         partner=event.partner,
         evidence=event.evidence,
         proof=event.proof,
@@ -165,7 +167,9 @@ def event_of(body: EntryBody) -> ConsentEvent:
         recipient = RecipientId(bytes.fromhex(body.recipient))
     except ValueError:
         raise StoreError("a ledger entry names no recipient") from None
-    notice = NoticeRef(body.notice, body.notice_language, body.notice_sha256) if body.notice else None
+    notice = None
+    if body.notice:
+        notice = NoticeRef(body.notice, body.notice_language, body.notice_sha256, body.notice_build)
     return ConsentEvent(
         recipient=recipient,
         purposes=body.purposes,
@@ -198,7 +202,7 @@ class Ledger:
         Raises:
             StoreError: the store is out of reach, or others kept appending first.
         """
-        return self._in_batch(lambda batch: self.record_in(batch, recordings))
+        return self.in_batch(lambda batch: self.record_in(batch, recordings))
 
     def record_campaign(self, record: CampaignRecord, stage: Literal["applied", "released"], snapshot: str) -> None:
         """Record what a campaign was applied or released as, each edition of it once.
@@ -213,10 +217,14 @@ class Ledger:
                 self._append_campaign(batch, record, stage, snapshot)
                 batch.remember([key])
 
-        self._in_batch(append)
+        self.in_batch(append)
 
-    def _in_batch(self, work: Callable[[Batch], T]) -> T:
-        """Do it in a batch of its own, again when somebody else appended to the same chain first."""
+    def in_batch(self, work: Callable[[Batch], T]) -> T:
+        """Do it in a batch of its own, again when somebody else appended to the same chain first.
+
+        Raises:
+            StoreError: the store is out of reach, or others kept appending first.
+        """
         for _ in range(CONFLICT_RETRIES):
             try:
                 with self.store.batch() as batch:

@@ -117,11 +117,15 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class NoticeRef:
-    """What the person was shown: the notice's version, the language, the SHA-256 (hex) of the exact text if known."""
+    """What the person was shown: the notice's version, the language, the SHA-256 (hex) of the exact text if known.
+
+    ``build``: a digest of the page around the text, where it was a page of ours.
+    """
 
     version: str
     language: str | None = None
     sha256: str | None = None
+    build: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +330,10 @@ class ReleaseReport:
 
 
 class EventKind(StrEnum):
-    """A provider's event in terms common to all. What nobody has mapped is ``UNKNOWN``, never dropped silently."""
+    """A provider's event in terms common to all. What nobody has mapped is ``UNKNOWN``, never dropped silently.
+
+    ``MALFORMED``: it cannot be read, so that it may be anything; it becomes a dead letter.
+    """
 
     OPEN = "open"
     UNSUBSCRIBE = "unsubscribe"
@@ -338,6 +345,7 @@ class EventKind(StrEnum):
     CONFIRMATION = "confirmation"
     OTHER = "other"
     UNKNOWN = "unknown"
+    MALFORMED = "malformed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +354,9 @@ class ProviderEvent:
 
     ``keys``: every string under which a repetition of it must be recognised. ``native_type``: the provider's own
     word. ``topic``: its group, topic or interest, as the provider names it. ``recipient_tag``: the pseudonymous
-    recipient (hex) when the mail carried it. ``raw``: the event as it came, for mapping and tests, never stored.
+    recipient (hex) when the mail carried it. ``client``: the family of what fetched the image (``core.machines``), and
+    ``machine``: whether no person needs to have been there. ``raw``: the event as it came, for mapping, tests and dead
+    letters.
     """
 
     provider: str
@@ -360,17 +370,22 @@ class ProviderEvent:
     topic: str | None = None
     new_address: str | None = field(default=None, repr=False)
     machine: bool = False
+    client: str = ""
     raw: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookRequest:
-    """An HTTP request as a codec sees it. ``headers``: names in lower case. ``path``: as requested, without query."""
+    """An HTTP request as a codec sees it. ``headers``: names in lower case. ``path``: as requested, without query.
+
+    ``queued``: no request at all, but a message of a queue that only the provider may write to; never set from outside.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    queued: bool = False
 
 
 @dataclass(frozen=True, slots=True)

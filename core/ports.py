@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
 from core.account import Erasure, Finding, Installed, Webhook
 from core.consent import Standings
+from core.incidents import Incident
 from core.merkle import Frontier
 from core.model import (
     Addressee,
@@ -46,6 +47,8 @@ class Capability(StrEnum):
     POLL_OPENS = "poll_opens"
     INSTALL_WEBHOOKS = "install_webhooks"
     CONFIRM_SUBSCRIPTION = "confirm_subscription"
+    READS_QUEUE = "reads_queue"
+    """Its events can be fetched from a queue: the connector is a ``ReadsQueue``."""
     FETCHES_CERTIFICATES = "fetches_certificates"
     """Verifying a callback may fetch a certificate over HTTP: run it where blocking does no harm."""
 
@@ -71,7 +74,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """One lawful open. No address, no IP address, no user agent."""
+    """One lawful open. No address, no IP address, no user agent but its family (``client``)."""
 
     campaign: str
     recipient: RecipientId
@@ -79,6 +82,7 @@ class Open:
     serves: tuple[PurposeId, ...]
     source: str
     machine: bool = False
+    client: str = ""
 
 
 class Batch(Protocol):
@@ -108,8 +112,16 @@ class Batch(Protocol):
         """Keep lawful opens."""
         ...
 
-    def count(self, scope: str, name: str, by: int = 1) -> None:
-        """Add to a counter: of a campaign, or of a provider's callbacks."""
+    def count(self, scope: str, name: str, by: int = 1) -> int:
+        """Add to a counter, of a campaign or of a provider's callbacks; answers what it amounts to now."""
+        ...
+
+    def last_incident(self, scope: str, kind: str) -> Incident | None:
+        """The newest incident of a kind, closed or not."""
+        ...
+
+    def open_incident(self, incident: Incident) -> None:
+        """Note an incident; its ``id`` is not looked at."""
         ...
 
 
@@ -255,6 +267,26 @@ class ConfirmsSubscription(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class QueuedMessage:
+    """A message of a queue. ``handle`` is what the queue removes it by."""
+
+    handle: str = field(repr=False)
+    request: WebhookRequest
+
+
+class ReadsQueue(Protocol):
+    """A connector of a provider whose events wait in a queue (SQS). A message stays there until it was taken."""
+
+    def receive(self, wait: float) -> Sequence[QueuedMessage]:
+        """The next messages; waits for some up to so many seconds. Each comes again unless it is removed."""
+        ...
+
+    def remove(self, messages: Sequence[QueuedMessage]) -> None:
+        """Remove what was taken durably."""
+        ...
+
+
 class SendJournal(Protocol):
     """Remembers across crashes which parts of a release left, so that no mail is sent twice."""
 
@@ -285,18 +317,25 @@ class WebhookCodec(Protocol):
         """Read the events; unknown ones map to UNKNOWN. Raises PayloadError and nothing else."""
         ...
 
+    def letter(self, body: VerifiedBody, event: ProviderEvent) -> bytes:
+        """The part of a body that holds this event, in a form that ``parse`` takes: it is kept as a dead letter."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderContext:
     """What the assembly hands to a provider's factories.
 
     ``secrets``: environment variables (and .env). ``purposes``: those for which the team keeps segments, ``TO_ASK``
-    among them. ``now``: the clock.
+    among them. ``now``: the clock. ``callbacks``: where this provider's callbacks arrive. ``topics``: its groups,
+    topics or interests that the settings map to purposes, by its own names.
     """
 
-    secrets: Mapping[str, str]
+    secrets: Mapping[str, str] = field(repr=False)
     purposes: tuple[PurposeId, ...]
     now: Clock
+    callbacks: str = ""
+    topics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         data: The folder of the SQLite files; relative to the settings file.
         open_retention_months: How long the record of an open is kept; the notice says so, `serve` and `sync` do so.
         topics: Purposes that an opt-out from ``<provider>:<topic, group or interest>`` withdraws.
+        incident_threshold: How many opens that should not have been seen, of one campaign and kind, make an incident.
     """
 
     sender: Sender
@@ -70,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     couplings: tuple[str, ...] = ()
     parties: tuple[PartySettings, ...] = ()
     topics: dict[str, tuple[PurposeId, ...]] = {}
+    incident_threshold: int = 10
     providers: dict[str, dict[str, Any]] = {}
 
     def load_policy(self) -> Policy:
@@ -162,6 +164,8 @@ def load(path: Path) -> Settings:
     _check_url(settings.base_url)
     if settings.open_retention_months < 1:
         raise SettingsError("open_retention_months: at least 1")
+    if settings.incident_threshold < 1:
+        raise SettingsError("incident_threshold: at least 1")
     if not settings.purposes:
         raise SettingsError("purposes: name at least one")
     _check_purposes(settings, policy)

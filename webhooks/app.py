@@ -46,6 +46,7 @@ def create_app(services: Services) -> Starlette:
     callbacks = Callbacks(
         codecs=codecs,
         intake=services.intake,
+        letters=services.dead_letters,
         writer=writer,
         now=services.now,
         confirmer=lambda name: cast("ConfirmsSubscription", services.connector(name)),
@@ -89,6 +90,9 @@ class _Unready:
 
     def parse(self, _body: VerifiedBody) -> Sequence[ProviderEvent]:
         return ()
+
+    def letter(self, body: VerifiedBody, _event: ProviderEvent) -> bytes:
+        return body.body
 
 
 def _codec(services: Services, name: str) -> WebhookCodec:

@@ -14,6 +14,7 @@ import msgspec
 
 from connectors import provider
 from core.addresses import normalise, pseudonym
+from core.dead_letters import Post
 from core.dispatch import Dispatch
 from core.drift import Repair
 from core.erasing import Erasing
@@ -29,8 +30,7 @@ from core.ports import Clock, Connector, ProviderContext, WebhookCodec
 from core.release import Release
 from core.segments import Segments
 from core.settings import Secrets, Settings, load, load_secrets
-from core.stores import mailings, records, sqlite
-from core.stores.address_book import SqliteAddressBook
+from core.stores import address_book, dead_letters, incidents, mailings, records, sqlite
 from core.stores.database import Database
 
 LEDGER_FILE = "ledger.sqlite3"
@@ -105,7 +105,13 @@ class Services:
 
     @cached_property
     def _database(self) -> Database:
-        return self._keep(Database(self.data / LEDGER_FILE, sqlite.SCHEMA + records.SCHEMA + mailings.SCHEMA))
+        parts = (sqlite, incidents, records, mailings)
+        return self._keep(Database(self.data / LEDGER_FILE, "".join(part.SCHEMA for part in parts)))
+
+    @cached_property
+    def _addresses(self) -> Database:
+        """What holds addresses: a file of its own, so that no copy of the ledger does."""
+        return self._keep(Database(self.data / ADDRESSES_FILE, address_book.SCHEMA + dead_letters.SCHEMA))
 
     @cached_property
     def store(self) -> sqlite.SqliteStore:
@@ -123,9 +129,24 @@ class Services:
         return mailings.SqliteMailings(self._database)
 
     @cached_property
-    def book(self) -> SqliteAddressBook:
+    def book(self) -> address_book.SqliteAddressBook:
         """The address book."""
-        return self._keep(SqliteAddressBook(self.data / ADDRESSES_FILE))
+        return address_book.SqliteAddressBook(self._addresses)
+
+    @cached_property
+    def dead_letters(self) -> dead_letters.SqliteDeadLetters:
+        """Callbacks' events that took no effect yet."""
+        return dead_letters.SqliteDeadLetters(self._addresses)
+
+    @cached_property
+    def incidents(self) -> incidents.SqliteIncidents:
+        """Opens that should not have been seen."""
+        return incidents.SqliteIncidents(self._database)
+
+    @cached_property
+    def post(self) -> Post:
+        """Tries dead letters again."""
+        return Post(self.dead_letters, self.intake, self.ledger, self.codec)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -203,6 +224,7 @@ class Services:
             identify=self.identify,
             on_unsubscribe=self.settings.on_unsubscribe,
             topics=self.settings.topics,
+            incident_threshold=self.settings.incident_threshold,
         )
 
     @cached_property
@@ -221,12 +243,12 @@ class Services:
         """
         with self._making:
             if name not in self._connectors:
-                self._connectors[name] = provider(name).connector(self._section(name), self._context)
+                self._connectors[name] = provider(name).connector(self._section(name), self._context(name))
             return self._connectors[name]
 
     def codec(self, name: str) -> WebhookCodec:
         """A new codec for one of the configured ESPs; raises SettingsError."""
-        return provider(name).codec(self._section(name), self._context)
+        return provider(name).codec(self._section(name), self._context(name))
 
     def webhook_url(self, name: str) -> str:
         """Where an ESP's callbacks shall arrive."""
@@ -241,9 +263,11 @@ class Services:
         """The names of the configured ESPs; raises SettingsError for one that does not exist."""
         return tuple(provider(name).name for name in self.settings.providers)
 
-    @cached_property
-    def _context(self) -> ProviderContext:
-        return ProviderContext(self.secrets.values, (*self.settings.purposes, TO_ASK), self.now)
+    def _context(self, name: str) -> ProviderContext:
+        purposes = (*self.settings.purposes, TO_ASK)
+        return ProviderContext(
+            self.secrets.values, purposes, self.now, self.webhook_url(name), self.mapped_topics(name)
+        )
 
     def _section(self, name: str) -> Any:  # noqa: ANN401 - each provider has a type of its own
         form = provider(name).settings

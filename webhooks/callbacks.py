@@ -7,7 +7,7 @@ what arrives twice takes effect once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -16,9 +16,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from connectors import provider
+from core.dead_letters import DeadLetter, DeadLetters, Reason, why_dead
 from core.errors import PayloadError, ProviderError, StoreError, VerificationError
-from core.intake import Intake
-from core.model import ProviderEvent, RecipientId, WebhookRequest
+from core.intake import Intake, Taken
+from core.model import ProviderEvent, RecipientId, VerifiedBody, WebhookRequest
 from core.ports import Batch, Capability, Clock, ConfirmsSubscription, WebhookCodec
 from core.stores.group_commit import GroupCommit
 from webhooks.bodies import bounded
@@ -35,6 +36,7 @@ class Callbacks:
 
     Attributes:
         codecs: By provider.
+        letters: Keeps what can take no effect.
         writer: Makes their effects durable.
         confirmer: Makes a connector that confirms a subscription at the provider.
         protected: Told of recipients whose tracking must stop at the ESPs, once that is durable here.
@@ -42,6 +44,7 @@ class Callbacks:
 
     codecs: Mapping[str, WebhookCodec]
     intake: Intake
+    letters: DeadLetters
     writer: GroupCommit
     now: Clock
     confirmer: Callable[[str], ConfirmsSubscription]
@@ -55,8 +58,7 @@ class Callbacks:
     async def receive(self, request: Request) -> Response:
         """Take one callback. GET and HEAD: providers look whether the address answers before they use it."""
         name = request.path_params["provider"]
-        codec = self.codecs.get(name)
-        if codec is None:
+        if name not in self.codecs:
             return Response(status_code=404)
         if request.method != "POST":
             return Response(status_code=200)
@@ -64,35 +66,65 @@ class Callbacks:
         headers = {key.lower(): value for key, value in request.headers.items()}
         seen = WebhookRequest(request.method, request.url.path, headers, body)
         try:
-            return await self._take(name, await self._read(name, codec, seen))
+            await self.take(name, seen)
         except VerificationError as error:
             log.warning("callback refused", provider=name, reason=str(error))
             return Response(status_code=503 if error.transient else 403)
-        except PayloadError as error:
-            log.error("callback not understood", provider=name, reason=str(error))
-            return Response(status_code=400)
         except (StoreError, ProviderError) as error:
             log.error("callback not taken; the provider will send it again", provider=name, reason=str(error))
             return Response(status_code=503)
+        return Response(status_code=200)
 
-    async def _read(self, name: str, codec: WebhookCodec, seen: WebhookRequest) -> Sequence[ProviderEvent]:
+    async def take(self, name: str, seen: WebhookRequest) -> None:
+        """Take what a configured provider sent; durable when it returns.
+
+        Raises:
+            VerificationError: it cannot be shown to come from the provider.
+            StoreError: the store is out of reach: have it sent again.
+            ProviderError: the provider's subscription could not be confirmed: the same.
+        """
+        codec = self.codecs[name]
+        await self._take(name, codec, await self._verified(name, codec, seen))
+
+    async def _verified(self, name: str, codec: WebhookCodec, seen: WebhookRequest) -> VerifiedBody:
         if Capability.FETCHES_CERTIFICATES in provider(name).capabilities:
-            verified = await asyncio.to_thread(codec.verify, seen, now=self.now())
-        else:
-            verified = codec.verify(seen, now=self.now())
-        return codec.parse(verified)
+            return await asyncio.to_thread(codec.verify, seen, now=self.now())
+        return codec.verify(seen, now=self.now())
 
-    async def _take(self, name: str, events: Sequence[ProviderEvent]) -> Response:
-        def job(batch: Batch) -> tuple[dict[str, int], set[RecipientId], list[ProviderEvent]]:
+    async def _take(self, name: str, codec: WebhookCodec, body: VerifiedBody) -> None:
+        events, dead = self._sorted(name, codec, body)
+        if dead:  # first: once the rest is committed, the provider may not send the callback again
+            await asyncio.to_thread(self.letters.put, dead)
+            log.error("callback not understood: see `pixelproof callbacks dead list`", provider=name, letters=len(dead))
+
+        def job(batch: Batch) -> Taken:
             taken = self.intake.apply(batch, events, self.now())
             for effect, n in taken.counts.items():
                 batch.count(f"callbacks:{name}", effect, n)
-            return dict(taken.counts), taken.protected, taken.confirmations
+            return taken
 
-        counts, protected, confirmations = await asyncio.wrap_future(self.writer.submit(job))
-        for event in confirmations:
+        taken = await asyncio.wrap_future(self.writer.submit(job))
+        for event in taken.confirmations:
             await asyncio.to_thread(self.confirmer(name).confirm_subscription, event)
-        if protected:
-            self.protected(protected)
-        log.info("callback taken", provider=name, events=len(events), effects=counts)
-        return Response(status_code=200)
+        if taken.protected:
+            self.protected(taken.protected)
+        for incident in taken.incidents:
+            log.error("incident", scope=incident.scope, kind=incident.kind, opens=incident.total)
+        log.info("callback taken", provider=name, events=len(events), effects=dict(+taken.counts))
+
+    def _sorted(
+        self, name: str, codec: WebhookCodec, body: VerifiedBody
+    ) -> tuple[list[ProviderEvent], list[DeadLetter]]:
+        """The events that can take effect, and what becomes a dead letter."""
+        now = self.now()
+        try:
+            events = codec.parse(body)
+        except PayloadError:
+            return [], [DeadLetter(name, Reason.UNREADABLE, now, body.signed_at, body.body)]
+        usable, dead = [], []
+        for event in events:
+            if reason := why_dead(event, self.intake):
+                dead.append(DeadLetter(name, reason, now, body.signed_at, codec.letter(body, event)))
+            else:
+                usable.append(event)
+        return usable, dead

@@ -92,7 +92,7 @@ class MailchimpCodec:
     def parse(self, body: VerifiedBody) -> Sequence[ProviderEvent]:
         """Read the one event of a callback; unknown types map to UNKNOWN. Raises PayloadError and nothing else.
 
-        A withdrawal that cannot be attributed or dated is refused, so that Mailchimp repeats it and it is noticed.
+        A withdrawal that cannot be attributed or dated is no form that is understood: it becomes a dead letter whole.
         """
         form = _form(body.body)
         native = form.get("type", "")
@@ -114,6 +114,10 @@ class MailchimpCodec:
                 raw=form,
             )
         ]
+
+    def letter(self, body: VerifiedBody, _event: ProviderEvent) -> bytes:
+        """The whole form: it holds one event."""
+        return body.body
 
     def _signed_at(self, header: str, body: bytes, now: datetime) -> datetime:
         parts = _SIGNATURE.fullmatch(header)

@@ -61,6 +61,8 @@ _EARLIEST = 1_230_768_000.0
 _MILLISECONDS_FROM = 1e11
 """Some events carry milliseconds; as seconds this would be the year 5138."""
 
+_BARE = ""
+"""Where ``raw`` keeps an item that is no JSON object; SendGrid names no field so."""
 _ECDSA = ec.ECDSA(Prehashed(SHA256()))
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_.=+/-]{1,128}")
 _RECIPIENT = re.compile(r"[0-9a-f]{32}")
@@ -113,7 +115,7 @@ class SendGridCodec:
     def parse(self, body: VerifiedBody) -> Sequence[ProviderEvent]:
         """Read the events, in the order of the body.
 
-        An item that cannot be read becomes an UNKNOWN event ``malformed``, so that the others are not lost. A time
+        An item that cannot be read becomes a MALFORMED event, so that the others are not lost. A time
         that cannot be read is replaced by that of the signature: a withdrawal counts even without its date.
 
         Raises:
@@ -124,6 +126,11 @@ class SendGridCodec:
             return [_event(item, undated) for item in _items(body.body)]
         except RecursionError:
             raise PayloadError("sendgrid: the callback's body is nested too deeply") from None
+
+    def letter(self, _body: VerifiedBody, event: ProviderEvent) -> bytes:
+        """The event alone, as a body with one item."""
+        bare = event.kind is EventKind.MALFORMED and event.raw.keys() == {_BARE}
+        return msgspec.json.encode([event.raw[_BARE] if bare else event.raw])
 
     def _check_age(self, seconds: float) -> None:
         if seconds > self._oldest:
@@ -227,11 +234,11 @@ def _malformed(item: object, undated: datetime) -> ProviderEvent:
     digest = hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()
     return ProviderEvent(
         provider=NAME,
-        kind=EventKind.UNKNOWN,
+        kind=EventKind.MALFORMED,
         native_type="malformed",
         occurred_at=undated,
         keys=(f"{NAME}:malformed:{digest}",),
-        raw=item if isinstance(item, dict) else {},
+        raw=item if isinstance(item, dict) else {_BARE: item},
     )
 
 

@@ -70,7 +70,7 @@ class SesCodec:
     def parse(self, body: VerifiedBody) -> Sequence[ProviderEvent]:
         """Read the events of one SNS message.
 
-        What SES published inside it becomes an UNKNOWN event ``malformed`` when it cannot be read.
+        What SES published inside it becomes a MALFORMED event when it cannot be read.
 
         Raises:
             PayloadError: and nothing else: the body is not an SNS message.
@@ -79,6 +79,10 @@ class SesCodec:
         if envelope is None:
             raise PayloadError("ses: the callback's body is not an SNS message")
         return read(envelope, body.signed_at)
+
+    def letter(self, body: VerifiedBody, _event: ProviderEvent) -> bytes:
+        """The whole message: it holds one event of SES."""
+        return body.body
 
     def _signed_at(self, envelope: Envelope, now: datetime) -> datetime:
         signed_at = instant(envelope.timestamp)

@@ -178,7 +178,7 @@ def _unreadable(envelope: Envelope, signed_at: datetime) -> ProviderEvent:
     validation = envelope.message.startswith(VALIDATION)
     return ProviderEvent(
         provider=NAME,
-        kind=EventKind.OTHER if validation else EventKind.UNKNOWN,
+        kind=EventKind.OTHER if validation else EventKind.MALFORMED,
         native_type="validation" if validation else "malformed",
         occurred_at=signed_at,
         keys=(f"{NAME}:malformed:{_digest(envelope.message)}",),

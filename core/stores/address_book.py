@@ -6,7 +6,6 @@ So erasing an address harms no proof, and a copy of the ledger carries no addres
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
 
 from core.model import RecipientId
 from core.stores.database import Database, in_chunks
@@ -26,14 +25,14 @@ ON CONFLICT DO UPDATE SET locale=coalesce(excluded.locale, locale) WHERE exclude
 
 
 class SqliteAddressBook:
-    """See ``core.ports.AddressBook``."""
+    """See ``core.records.AddressBook``.
 
-    def __init__(self, path: Path) -> None:
-        self.db = Database(path, SCHEMA)
+    Args:
+        db: The database, made with ``SCHEMA``.
+    """
 
-    def close(self) -> None:
-        """Close the file."""
-        self.db.close()
+    def __init__(self, db: Database) -> None:
+        self.db = db
 
     def put(self, contacts: Iterable[tuple[RecipientId, str, str | None]]) -> int:
         """Store (recipient, normalised address, locale); answers how many were new. A locale is kept unless given."""

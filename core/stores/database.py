@@ -17,7 +17,7 @@ BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process that is writing."""
 VARIABLES = 500
 """Values in one IN list."""
-FORM = 2
+FORM = 3
 """The form of the tables, written into each file; a file of another form is not touched."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from core.errors import StoreError
+from core.errors import DamagedState, StoreError
 from core.ports import Batch
 from core.stores.sqlite import SqliteBatch, SqliteStore
 
@@ -76,7 +76,7 @@ class GroupCommit:
         try:
             with self._store.batch() as batch:
                 outcomes = [(future, *_run(batch, job)) for job, future in group]
-        except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it and the thread live on
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the callers must hear of it and the thread live on
             reason = error if isinstance(error, StoreError) else StoreError(f"the store failed: {type(error).__name__}")
             outcomes = [(future, None, reason) for _, future in group]
         for future, result, failure in outcomes:
@@ -90,6 +90,8 @@ def _run(batch: SqliteBatch, job: Callable[[Batch], Any]) -> tuple[Any, Exceptio
     try:
         with batch.savepoint() as part:
             return job(part), None
+    except DamagedState as error:
+        return None, error  # of one recipient: the others' can still be written
     except (sqlite3.Error, StoreError):
         raise  # SQLite may have ended the transaction by itself: none of the group can stand
     except Exception as error:  # noqa: BLE001 - it is handed to the caller

@@ -17,10 +17,12 @@ from typing import Any
 import msgspec
 
 from core.consent import Standing
-from core.errors import HeadConflict, StoreError
+from core.errors import DamagedState, HeadConflict, StoreError
+from core.incidents import Incident
 from core.merkle import Frontier
 from core.model import PurposeId, RecipientId
 from core.ports import Batch, Entry, Head, Open
+from core.stores import incidents
 from core.stores.database import Database, in_chunks
 
 SCHEMA = """
@@ -34,7 +36,7 @@ CREATE TABLE IF NOT EXISTS seal(
 CREATE TABLE IF NOT EXISTS idempotency(key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS open(
   id INTEGER PRIMARY KEY, campaign TEXT NOT NULL, recipient BLOB NOT NULL, opened_at INTEGER NOT NULL,
-  serves TEXT NOT NULL, source TEXT NOT NULL, machine INTEGER NOT NULL) STRICT;
+  serves TEXT NOT NULL, source TEXT NOT NULL, machine INTEGER NOT NULL, client TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS counter(
   scope TEXT NOT NULL, name TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY(scope, name)) STRICT, WITHOUT ROWID;
 """
@@ -206,24 +208,33 @@ class SqliteBatch:
     def record_opens(self, opens: Sequence[Open]) -> None:
         """See ``core.ports.Batch``."""
         self._db.executemany(
-            "INSERT INTO open(campaign, recipient, opened_at, serves, source, machine) VALUES (?,?,?,?,?,?)",
-            [
-                (o.campaign, o.recipient, int(o.opened_at.timestamp()), " ".join(o.serves), o.source, int(o.machine))
-                for o in opens
-            ],
+            "INSERT INTO open(campaign, recipient, opened_at, serves, source, machine, client) VALUES (?,?,?,?,?,?,?)",
+            [_open_row(each) for each in opens],
         )
 
-    def count(self, scope: str, name: str, by: int = 1) -> None:
+    def count(self, scope: str, name: str, by: int = 1) -> int:
         """See ``core.ports.Batch``."""
-        self._db.execute(
-            "INSERT INTO counter VALUES (?,?,?) ON CONFLICT DO UPDATE SET n=n+excluded.n", (scope, name, by)
-        )
+        sql = "INSERT INTO counter VALUES (?,?,?) ON CONFLICT DO UPDATE SET n=n+excluded.n RETURNING n"
+        return int(self._db.execute(sql, (scope, name, by)).fetchone()[0])
+
+    def last_incident(self, scope: str, kind: str) -> Incident | None:
+        """See ``core.ports.Batch``."""
+        return incidents.last(self._db, scope, kind)
+
+    def open_incident(self, incident: Incident) -> None:
+        """See ``core.ports.Batch``."""
+        incidents.open_(self._db, incident)
+
+
+def _open_row(o: Open) -> tuple[object, ...]:
+    at = int(o.opened_at.timestamp())
+    return o.campaign, o.recipient, at, " ".join(o.serves), o.source, int(o.machine), o.client
 
 
 def _typed(row: Sequence[Any], *types: type) -> Sequence[Any]:
     """The row, if its values have these types: a flipped bit in the file changes a type in spite of STRICT."""
     if [*map(type, row)] != [*types]:
-        raise StoreError("a stored value is damaged: see `pixelproof ledger verify`")
+        raise DamagedState("a stored value is damaged: see `pixelproof ledger verify`")
     return row
 
 
@@ -236,7 +247,7 @@ def _head(row: Sequence[Any]) -> tuple[RecipientId, Head]:
     try:
         return recipient, Head(seq, digest, _STANDINGS.decode(standings))
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise StoreError("a recipient's stored state is damaged: see `pixelproof ledger verify`") from None
+        raise DamagedState("a recipient's stored state is damaged: see `pixelproof ledger verify`") from None
 
 
 def _heads(connection: sqlite3.Connection, recipients: Collection[RecipientId]) -> dict[RecipientId, Head]:

@@ -277,15 +277,15 @@ class Api:
         """The audience's segments, those among them that Mailchimp works out itself."""
         return self._pages(self._client.lists.list_segments, "segments", AnySegment, ("id", "name", "type"), self._list)
 
-    def interests(self) -> set[str]:
-        """The names of the audience's interests; a call for each of their categories."""
+    def interests(self) -> list[str]:
+        """The names of the audience's interests, each as often as it is there; a call for each of their categories."""
         lists = self._client.lists
         categories = self._pages(lists.get_list_interest_categories, "categories", Category, ("id",), self._list)
         listed = lists.list_interest_category_interests
-        found: set[str] = set()
+        found: list[str] = []
         for category in categories:
             pages = self._pages(listed, "interests", Interest, ("name",), self._list, _checked(category.id))
-            found.update(interest.name for interest in pages)
+            found.extend(interest.name for interest in pages)
         return found
 
     def running_automations(self) -> list[str]:

@@ -1,5 +1,7 @@
 """Mailchimp's audience webhooks, inbound: proven, then read. No I/O and no SDK.
 
+Callbacks of Mailchimp Transactional arrive at the same address and are left to ``connectors.mailchimp.transactional``.
+
 Sources: Mailchimp's guide "Sync audience data with webhooks" and its page on webhooks in the Marketing API. Its
 documents spell out the fields of ``subscribe`` and ``unsubscribe`` alone; those of the other types are unconfirmed.
 """
@@ -9,11 +11,14 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from urllib.parse import parse_qsl
 
-from connectors.mailchimp.settings import NAME
+from connectors.mailchimp import transactional
+from connectors.mailchimp.interests import TELLING, absent
+from connectors.mailchimp.settings import NAME, WebhookKeys
 from core.errors import PayloadError, VerificationError
 from core.model import EventKind, ProviderEvent, VerifiedBody, WebhookRequest
 
@@ -31,8 +36,6 @@ KINDS: Mapping[tuple[str, str], EventKind] = {
 
 PATH = "/webhooks/mailchimp/"
 """Where webhooks that are not signed are received; their path secret follows it."""
-FUTURE = timedelta(minutes=5)
-"""How far Mailchimp's clock may be ahead of ours."""
 LONGEST_DELAY = timedelta(minutes=90)
 """How long after it happened an event may be signed: Mailchimp's retries last for 75 minutes, and a margin."""
 MOST_FIELDS = 1_000
@@ -64,36 +67,55 @@ class MailchimpCodec:
     ``<t>.<raw body>``). Webhooks that were created before Mailchimp signed are proven by the secret in their path.
 
     Args:
-        secrets: Signing secrets; whichever fits proves the request.
-        paths: The last parts of the paths of unsigned webhooks; without any, all that is not signed is refused.
-        tolerance: How old a signature may be.
+        keys: Signing secrets, whichever fits proves the request; and the last parts of the paths of unsigned
+            webhooks, without any of which all that is not signed is refused.
+        age: How old a signature may be, and how far ahead of our clock.
+        interests: Those that the settings map to purposes.
+        mandrill: Proves what Mailchimp Transactional signed.
     """
 
-    def __init__(self, secrets: Sequence[str], *, paths: Sequence[str], tolerance: timedelta) -> None:
-        self._secrets = tuple(secret.encode() for secret in secrets)
-        self._paths = tuple(f"{PATH}{path}".encode() for path in paths)
-        self._tolerance = tolerance
+    def __init__(
+        self,
+        keys: WebhookKeys,
+        *,
+        age: tuple[timedelta, timedelta],
+        interests: Sequence[str],
+        mandrill: transactional.Transactional,
+    ) -> None:
+        self._secrets = tuple(secret.encode() for secret in keys.signing)
+        self._paths = tuple(f"{PATH}{path}".encode() for path in keys.paths)
+        self._oldest, self._newest = age
+        self._interests = tuple(interests)
+        self._mandrill = mandrill
 
     def verify(self, request: WebhookRequest, *, now: datetime) -> VerifiedBody:
         """Prove that Mailchimp sent this, and recently. Raises VerificationError and nothing else.
 
-        With a signing secret configured, whatever carries a signature is judged by it alone.
+        With a signing secret configured, whatever carries a signature is judged by it alone; what carries Mandrill's,
+        by Mandrill's keys alone.
         """
+        if transactional.SIGNATURE_HEADER in request.headers:
+            return self._mandrill.verify(request)
         header = request.headers.get("x-mailchimp-signature")
         if header is not None and self._secrets:
             return VerifiedBody(request.body, self._signed_at(header, request.body, now))
         if not self._paths:
-            raise VerificationError(f"{NAME}: the request is not signed")
+            raise VerificationError(f"{NAME}: the request is not signed", transient=not self._secrets)
         path = request.path.encode(errors="replace")
         if not any([hmac.compare_digest(one, path) for one in self._paths]):  # noqa: C419 - all, in constant time
             raise VerificationError(f"{NAME}: neither signed nor sent to the secret path")
         return VerifiedBody(request.body)
 
     def parse(self, body: VerifiedBody) -> Sequence[ProviderEvent]:
-        """Read the one event of a callback; unknown types map to UNKNOWN. Raises PayloadError and nothing else.
+        """Read the event of a callback; unknown types map to UNKNOWN. Raises PayloadError and nothing else.
 
         A withdrawal that cannot be attributed or dated is no form that is understood: it becomes a dead letter whole.
+
+        Whoever is not in a mapped interest has opted out of it: an event for each (``connectors.mailchimp.interests``)
+        follows the callback's own.
         """
+        if transactional.is_batch(body.body):
+            return transactional.parse(body.body)
         form = _form(body.body)
         native = form.get("type", "")
         if not native:
@@ -102,22 +124,35 @@ class MailchimpCodec:
         address = form.get(_ADDRESS_FIELD.get(kind, "data[email]"), "").strip() or None
         if address is None and kind not in _WITHOUT_ADDRESS:
             raise PayloadError(f"{NAME}: the callback names no address")
-        return [
-            ProviderEvent(
-                provider=NAME,
-                kind=kind,
-                native_type=native,
-                occurred_at=_occurred_at(form.get("fired_at", ""), body.signed_at),
-                keys=(f"{NAME}:{_digest(form)}",),
-                address=address,
-                new_address=form.get("data[new_email]", "").strip() or None,
-                raw=form,
-            )
-        ]
+        event = ProviderEvent(
+            provider=NAME,
+            kind=kind,
+            native_type=native,
+            occurred_at=_occurred_at(form.get("fired_at", ""), body.signed_at),
+            keys=(f"{NAME}:{_digest(form)}",),
+            address=address,
+            new_address=form.get("data[new_email]", "").strip() or None,
+            raw=form,
+        )
+        return [event, *self._opt_outs(event, form)]
 
-    def letter(self, body: VerifiedBody, _event: ProviderEvent) -> bytes:
-        """The whole form: it holds one event."""
-        return body.body
+    def letter(self, body: VerifiedBody, event: ProviderEvent) -> bytes:
+        """The whole form of an audience webhook, which tells of one thing; of Mandrill's, the event alone."""
+        return transactional.letter(body, event) if transactional.is_batch(body.body) else body.body
+
+    def _opt_outs(self, event: ProviderEvent, form: Mapping[str, str]) -> Sequence[ProviderEvent]:
+        if event.native_type not in TELLING:
+            return ()
+        (key,) = event.keys
+        return [
+            replace(
+                event,
+                kind=EventKind.TOPIC_UNSUBSCRIBE,
+                topic=interest,
+                keys=(f"{key}:{sha256(interest.encode()).hexdigest()[:16]}",),
+            )
+            for interest in absent(form, self._interests)
+        ]
 
     def _signed_at(self, header: str, body: bytes, now: datetime) -> datetime:
         parts = _SIGNATURE.fullmatch(header)
@@ -128,8 +163,16 @@ class MailchimpCodec:
         if not any([hmac.compare_digest(one, signature) for one in expected]):  # noqa: C419 - all, in constant time
             raise VerificationError(f"{NAME}: the signature fits none of the secrets")
         age = now.timestamp() - int(stamp)
-        if not -FUTURE.total_seconds() <= age <= self._tolerance.total_seconds():
-            raise VerificationError(f"{NAME}: the signature is too old or from the future (tolerance_seconds)")
+        if age > self._oldest.total_seconds():
+            raise VerificationError(
+                f"{NAME}: the signature is older than providers.{NAME}.tolerance_seconds allows; if it is genuine,"
+                " check this machine's clock"
+            )
+        if -age > self._newest.total_seconds():
+            raise VerificationError(
+                f"{NAME}: the signature lies further in the future than providers.{NAME}.future_tolerance_seconds"
+                " allows; check this machine's clock"
+            )
         return datetime.fromtimestamp(int(stamp), UTC)
 
 

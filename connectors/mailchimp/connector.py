@@ -42,7 +42,7 @@ class MailchimpConnector:
 
     Args:
         settings: ``[providers.mailchimp]``.
-        context: The API key and the clock.
+        context: The API key, the clock, and the interests that are mapped to purposes.
         sleep: How to wait between attempts, in seconds.
 
     Raises:
@@ -61,7 +61,7 @@ class MailchimpConnector:
         self._api = Api(client(address, key, settings.timeout_seconds), caller, settings.list_id)
         self._audience = Audience(self._api, settings.segment_prefix, settings.concurrency)
         self._campaigns = Campaigns(self._api, self._audience, settings)
-        self._webhooks = Webhooks(self._api, context.secrets)
+        self._webhooks = Webhooks(self._api, context.secrets, context.topics)
         self._inspection = Inspection(self._api, settings, context.secrets)
 
     def sync(self, changes: Iterable[ContactChange]) -> Iterator[SyncReport]:

@@ -6,6 +6,7 @@ may yet leave, one for interests and one more for each of their categories.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from http import HTTPStatus
 
@@ -18,13 +19,15 @@ from connectors.mailchimp.settings import (
     API_KEY,
     NAME,
     PATH_SECRET,
+    TRANSACTIONAL_KEYS,
     WEBHOOK_SECRETS,
     MailchimpSettings,
     is_secure,
+    transactional_keys,
     webhook_keys,
 )
 from connectors.mailchimp.sources import DRAFT, REGULAR
-from connectors.mailchimp.webhooks import belongs, faults, is_held, is_signed
+from connectors.mailchimp.webhooks import belongs, events_for, faults, is_held, is_signed
 from core.account import Finding, Severity
 from core.errors import ProviderError, SettingsError
 
@@ -65,13 +68,15 @@ class Inspection:
     def __init__(self, api: Api, settings: MailchimpSettings, secrets: Mapping[str, str]) -> None:
         self._api = api
         self._prefix = settings.segment_prefix
+        self._settings = settings
         self._secrets = secrets
 
     def findings(self, webhook_url: str, topics: Collection[str]) -> Iterator[Finding]:
         """Everything that is found. What cannot be read is a finding; out of reach, the rest is not tried."""
         frozen: set[str] = set()
         checks: tuple[tuple[str, Severity, Check], ...] = (
-            ("webhooks", ERROR, lambda: self._webhooks(webhook_url.rstrip("/"))),
+            ("transactional webhooks", ERROR, self._transactional),
+            ("webhooks", ERROR, lambda: self._webhooks(webhook_url.rstrip("/"), events_for(topics))),
             ("segments", ERROR, lambda: self._segments(frozen)),
             ("campaigns", ERROR, lambda: self._campaigns(frozen)),
             ("merge fields", WARNING, self._fields),
@@ -91,7 +96,7 @@ class Inspection:
 
     # Webhooks
 
-    def _webhooks(self, url: str) -> Iterator[Finding]:
+    def _webhooks(self, url: str, events: Mapping[str, bool]) -> Iterator[Finding]:
         """Whether one tells all that it must, provably; where one does, what is wrong with others is a detail."""
         if not is_secure(url):
             message = "callbacks would travel unencrypted, with addresses in them"
@@ -105,7 +110,7 @@ class Inspection:
         if not ours:
             message = "none posts to this product: who unsubscribes, complains or changes address is not told"
             yield Finding(NAME, ERROR, "webhooks", message, _INSTALL)
-        fine = [hook for hook in ours if is_held(hook.url, url, keys) and not faults(hook)]
+        fine = [hook for hook in ours if is_held(hook.url, url, keys) and not faults(hook, events)]
         severity = WARNING if fine else ERROR
         for hook in ours:
             setting = f"webhooks {hook.id}"
@@ -115,13 +120,35 @@ class Inspection:
             elif not is_signed(hook.url, keys):
                 message = "its callbacks are not signed; the last part of its URL proves them"
                 yield Finding(NAME, NOTE, setting, message, "keep that part out of logs; rotate it now and then")
-            for fault in faults(hook):
+            for fault in faults(hook, events):
                 if fault == "sources.api":
                     message = "it tells what the API does, too: this product's own changes come back as callbacks"
                     yield Finding(NAME, WARNING, f"{setting}: {fault}", message, _INSTALL)
                 else:
                     message = "it is off: such a change at Mailchimp is not told"
                     yield Finding(NAME, severity, f"{setting}: {fault}", message, _INSTALL)
+
+    def _transactional(self) -> Iterator[Finding]:
+        """What is known of Mandrill's webhooks: the Marketing API does not show them."""
+        setting = "transactional webhooks"
+        try:
+            keys = transactional_keys(self._secrets)
+        except SettingsError as error:
+            yield Finding(NAME, ERROR, setting, str(error), "put the variable right")
+            return
+        if keys:
+            message = (
+                "Mailchimp Transactional (Mandrill) posts here, and nobody can see from here what it is told to post;"
+                " its signature carries no time, so that only deduplication stops a repeated callback"
+            )
+            remedy = (
+                "look at Mandrill under Settings > Webhooks: unsubscribes and spam complaints, at an address of"
+                f" providers.{NAME}.transactional_urls, as the README says"
+            )
+            yield Finding(NAME, NOTE, setting, message, remedy)
+        elif self._settings.transactional_urls:
+            message = f"{TRANSACTIONAL_KEYS} is not set: every callback of Mailchimp Transactional is refused"
+            yield Finding(NAME, ERROR, setting, message, "set it to the keys that Mandrill shows for its webhooks")
 
     # Campaigns
 
@@ -179,22 +206,22 @@ class Inspection:
                 yield Finding(NAME, ERROR, f"segment of {purpose!r}", message, remedy)
 
     def _interests(self, topics: Collection[str]) -> Iterator[Finding]:
-        """What the settings make of interests: nothing, for Mailchimp's callbacks do not say which one was left."""
-        interests = self._api.interests()
+        """Whether leaving each mapped interest withdraws what it should, and nothing withdraws what it should not."""
+        there = Counter(self._api.interests())
         for topic in sorted(topics):
-            known = topic in interests
+            if fault := _interest_fault(topic, there[topic]):
+                severity, message, remedy = fault
+                yield Finding(NAME, severity, f'topics."{NAME}:{topic}"', message, remedy)
+        if unmapped := len(there.keys() - {*topics}):
             message = (
-                "Mailchimp does not tell when somebody leaves an interest, so nothing would be withdrawn"
-                if known
-                else "the audience has no such interest, so nothing would be withdrawn"
+                f"the audience has {unmapped} that people may take for a choice about tracking; leaving one withdraws"
+                " nothing"
             )
-            remedy = "remove the line; have people withdraw by the choices link, or by unsubscribing"
-            yield Finding(NAME, ERROR, f'topics."{NAME}:{topic}"', message, remedy)
-        if unmapped := len(interests - {*topics}):
-            message = (
-                f"the audience has {unmapped} that people may take for a choice about tracking; leaving one is not told"
+            remedy = (
+                "say on the form that they are about content alone, and map them to []; or map them to purposes:"
+                f' topics."{NAME}:<name>"'
             )
-            yield Finding(NAME, WARNING, "interests", message, "say on the form that they are about content alone")
+            yield Finding(NAME, WARNING, "interests", message, remedy)
 
     def _audience(self) -> Iterator[Finding]:
         state = self._api.audience()
@@ -211,6 +238,23 @@ class Inspection:
             message = f"{_names(running)} run, and the API cannot switch their open tracking: they may track everybody"
             remedy = "stop them, or switch 'track opens' off in the settings of each of their mails"
             yield Finding(NAME, WARNING, "automations", message, remedy)
+
+
+def _interest_fault(name: str, times: int) -> tuple[Severity, str, str] | None:
+    """What is wrong with a mapped interest that the audience has so many times."""
+    if times == 0:
+        message = (
+            "the audience has no such interest: whoever joins, or changes their profile, counts as having left it, and"
+            " nobody can really leave it"
+        )
+        return ERROR, message, "spell it as Mailchimp does under Audience > Groups, case included, or remove the line"
+    if times > 1:
+        message = f"{times} categories have an interest of this name: leaving one is not seen while another is held"
+        return ERROR, message, "rename it in Mailchimp, so that each name is there once, and put the line right"
+    if "," in name or "\\" in name:
+        message = "how callbacks write a comma or backslash inside of a name is unconfirmed: people may count as gone"
+        return WARNING, message, "rename it in Mailchimp, without that sign, and put the line right"
+    return None
 
 
 def _of_types(status: str, found: Iterable[Source]) -> Iterator[Finding]:

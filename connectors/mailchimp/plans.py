@@ -10,7 +10,8 @@ from connectors.mailchimp.audience import PIXEL
 from connectors.mailchimp.settings import NAME
 from core.addresses import normalise
 from core.errors import AddressError, PlanError
-from core.mail_check import MAILCHIMP, check_campaign, refuse
+from core.mail_check import check_campaign, refuse
+from core.merge_fields import MAILCHIMP
 from core.model import Campaign, Halves, Mechanism, Plan
 
 TRACKED, UNTRACKED = "tracked", "untracked"

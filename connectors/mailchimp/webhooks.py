@@ -12,7 +12,7 @@ removes it. Removing comes last, so that there is never a moment without a webho
 from __future__ import annotations
 
 import secrets as randomness
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -38,7 +38,10 @@ EVENTS: Mapping[str, bool] = {
     "profile": False,
     "campaign": False,
 }
-"""What ``connectors.mailchimp.codec`` reads into something; the two others say nothing about consent."""
+"""What ``connectors.mailchimp.codec`` reads into something.
+
+``profile`` says nothing about consent unless interests are mapped to purposes; ``campaign`` never does.
+"""
 SOURCES: Mapping[str, bool] = {"user": True, "admin": True, "api": False}
 """Whose doing is told. Not the API's: what this product does itself would come back to it."""
 
@@ -58,11 +61,13 @@ class Webhooks:
     Args:
         api: The calls.
         secrets: The environment, where the webhooks' secrets are.
+        interests: Those that the settings map to purposes.
     """
 
-    def __init__(self, api: Api, secrets: Mapping[str, str]) -> None:
+    def __init__(self, api: Api, secrets: Mapping[str, str], interests: Collection[str] = ()) -> None:
         self._api = api
         self._secrets = secrets
+        self._events = events_for(interests)
 
     def listed(self) -> Sequence[Webhook]:
         """Those of the audience; that one was disabled by Mailchimp (after a 410) does not show (unconfirmed)."""
@@ -138,7 +143,7 @@ class Webhooks:
 
     def _create_at(self, url: str) -> Hook:
         try:
-            hook = self._api.create_webhook({"url": url, "events": dict(EVENTS), "sources": dict(SOURCES)})
+            hook = self._api.create_webhook({"url": url, "events": self._events, "sources": dict(SOURCES)})
         except ProviderRefused as error:
             if error.status != HTTPStatus.BAD_REQUEST:
                 raise
@@ -153,14 +158,14 @@ class Webhooks:
         return hook
 
     def _put_right(self, hook: Hook) -> None:
-        if faults(hook):
-            self._api.update_webhook(hook.id, {"events": dict(EVENTS), "sources": dict(SOURCES)})
+        if faults(hook, self._events):
+            self._api.update_webhook(hook.id, {"events": self._events, "sources": dict(SOURCES)})
             self._check(hook)
 
     def _check(self, hook: Hook) -> None:
         """Read a webhook back; raises ProviderError naming what it does not tell."""
         found = [each for each in self._api.webhooks() if each.id == hook.id and each.url == hook.url]
-        wrong = faults(found[0]) if found else ["url"]
+        wrong = faults(found[0], self._events) if found else ["url"]
         if wrong:
             raise ProviderError(NAME, f"webhook: read back, it differs in {', '.join(wrong)}; run this again")
 
@@ -191,9 +196,14 @@ def is_signed(url: str, keys: WebhookKeys) -> bool:
     return part in keys.named or (keys.unnamed and part not in keys.paths)
 
 
-def faults(hook: Hook) -> list[str]:
+def events_for(interests: Collection[str]) -> dict[str, bool]:
+    """Which types of events a webhook must tell: ``profile`` where an interest decides on consent."""
+    return {**EVENTS, "profile": bool(interests)}
+
+
+def faults(hook: Hook, wanted_events: Mapping[str, bool]) -> list[str]:
     """The events and sources that a webhook must tell and does not, and the API's, which it should not."""
-    events = [f"events.{name}" for name, wanted in EVENTS.items() if wanted and not hook.events.get(name)]
+    events = [f"events.{name}" for name, wanted in wanted_events.items() if wanted and not hook.events.get(name)]
     sources = [f"sources.{name}" for name, wanted in SOURCES.items() if hook.sources.get(name, False) is not wanted]
     return events + sources
 

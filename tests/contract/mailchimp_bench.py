@@ -141,6 +141,7 @@ class Bench:
         http: httpx.Client,
         *,
         api_url: str | None = None,
+        topics: tuple[str, ...] = (),
         **settings: Any,  # noqa: ANN401 - as msgspec reads them
     ) -> None:
         self.simulator = simulator
@@ -149,12 +150,16 @@ class Bench:
         self.slept: list[float] = []
         given: dict[str, Any] = account.settings | settings | ({"api_url": f"{api_url}/3.0"} if api_url else {})
         self.settings = msgspec.convert(given, MailchimpSettings)
-        self.context = ProviderContext(account.secrets, (PERFORMANCE, PROFILING), lambda: datetime.now(UTC))
+        self.context = ProviderContext(
+            account.secrets, (PERFORMANCE, PROFILING), lambda: datetime.now(UTC), topics=topics
+        )
         self.connector = MailchimpConnector(self.settings, self.context, sleep=self.slept.append)
 
     def behind(self, api_url: str | None = None, **changed: Any) -> Bench:  # noqa: ANN401 - the same
         """Another connector to the same account, with other settings."""
-        return Bench(self.simulator, self.account, self.http, api_url=api_url, **changed)
+        return Bench(
+            self.simulator, self.account, self.http, **{"api_url": api_url, "topics": self.context.topics} | changed
+        )
 
     def api(self, method: str, path: str, json: object = None) -> httpx.Response:
         """A call of somebody else, such as a person at Mailchimp's interface."""

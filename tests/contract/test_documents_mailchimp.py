@@ -82,14 +82,16 @@ def test_a_hosted_campaign(raised: set[str]) -> None:
 
 
 def test_webhooks_and_the_account(raised: set[str], listening: str) -> None:
-    """Install, rotate, list and remove a webhook; read all settings that `doctor` looks at."""
-    with serving() as own, through(own, raised) as (bench, _):
+    """Install, rotate, list and remove a webhook; read all settings that `doctor` looks at, interests among them."""
+    with serving(topics=("Measuring",)) as own, through(own, raised) as (bench, _):
+        own.simulator.facts.interests = {"c1": ["Measuring", "Recipes"]}
         installed = bench.connector.install_webhook(listening)
         rotated = bench.connector.rotate_webhook(listening)
         assert {hook.url for hook in bench.connector.webhooks()} >= {rotated.url}
         assert bench.connector.remove_webhook(rotated.url)
         assert installed.url != rotated.url
-        assert [*bench.connector.inspect(listening, ["7"])]
+        found = {each.setting for each in bench.connector.inspect(listening, ["Measuring", "7"])}
+        assert {'topics."mailchimp:7"', "interests"} <= found
 
 
 def test_prism_would_say_so() -> None:

@@ -220,18 +220,52 @@ def test_a_consent_segment_that_mailchimp_works_out_is_an_error(bench: Bench) ->
     assert told(bench) == {"segment of 'profiling'": ERROR}
 
 
-def test_interests_withdraw_nothing(bench: Bench) -> None:
-    """Mapped to a purpose or misspelt, an interest's opt-out is lost; others may be taken for choices."""
-    bench.simulator.facts.interests = {"c1": ["Measuring", "Recipes"], "c2": ["Offers"]}
-    assert told(bench) == {"interests": WARNING}
-    found = findings(bench, topics=["Measuring", "Mesuring"])
-    assert {each.setting: each.severity for each in found} == {
-        'topics."mailchimp:Measuring"': ERROR,
+def test_interests_that_are_not_mapped_are_a_warning(bench: Bench) -> None:
+    """They may be taken for choices about tracking; leaving one withdraws nothing."""
+    bench.simulator.facts.interests = {"c1": ["Recipes"], "c2": ["Offers", "Recipes"]}
+    (found,) = findings(bench)
+    assert (found.setting, found.severity) == ("interests", WARNING)
+    assert "has 2 that" in found.message
+
+
+def test_a_mapped_interest_must_be_there_once(bench: Bench) -> None:
+    """Misspelt, everybody counts as having left it; twice there, nobody is seen to leave it."""
+    bench.simulator.webhooks.all["aa"].events["profile"] = True
+    bench.simulator.facts.interests = {"c1": ["Measuring", "Yes"], "c2": ["Yes", "News, offers"]}
+    assert told(bench, topics=["Measuring", "Mesuring", "Yes", "News, offers"]) == {
         'topics."mailchimp:Mesuring"': ERROR,
-        "interests": WARNING,
+        'topics."mailchimp:Yes"': ERROR,
+        'topics."mailchimp:News, offers"': WARNING,
     }
-    assert "no such interest" in found[1].message
-    assert "has 2 that" in found[2].message
+    messages = {each.setting: each.message for each in findings(bench, topics=["Mesuring", "Yes"])}
+    assert "no such interest" in messages['topics."mailchimp:Mesuring"']
+    assert "2 categories" in messages['topics."mailchimp:Yes"']
+
+
+def test_mapped_interests_need_profile_events(bench: Bench) -> None:
+    """Without them nobody is told when an interest is left; where none is mapped they are not needed."""
+    bench.simulator.facts.interests = {"c1": ["Measuring"]}
+    assert told(bench, topics=["Measuring"]) == {"webhooks aa: events.profile": ERROR}
+    bench.simulator.webhooks.all["aa"].events["profile"] = True
+    assert told(bench, topics=["Measuring"]) == {}
+
+
+# Mailchimp Transactional
+
+
+def test_keys_of_mandrill_are_noted(bench: Bench) -> None:
+    """Nobody can see from here what Mandrill posts; an address without a key is an error, a key that is none, too."""
+    setting = "transactional webhooks"
+    bench.account.secrets["MANDRILL_WEBHOOK_KEYS"] = "one, two"
+    assert told(bench) == {setting: NOTE}
+    bench.account.secrets["MANDRILL_WEBHOOK_KEYS"] = "test-webhook"
+    assert told(bench) == {setting: ERROR}
+    bench.account.secrets["MANDRILL_WEBHOOK_KEYS"] = ""
+    assert told(bench) == {}
+    assert told(bench.behind(transactional_urls=["https://team.example/mandrill"])) == {setting: ERROR}
+
+
+# What else there is in the audience
 
 
 def test_the_audiences_own_settings_are_told(bench: Bench) -> None:
@@ -277,6 +311,7 @@ def test_what_may_not_be_read_is_a_finding(bench: Bench, path: str, setting: str
 def test_unreadable_interests_that_are_mapped_are_an_error(bench: Bench) -> None:
     """A withdrawal would hang on them."""
     with faulty(bench, Faults("GET", "/interest-categories", FORBIDDEN)) as broken:
+        broken.simulator.webhooks.all["aa"].events["profile"] = True
         assert told(broken, topics=["Offers"]) == {"interests": ERROR}
 
 

@@ -1,6 +1,6 @@
 """Makes ``mailchimp.json``: callbacks signed with fixed test secrets, and what the codec must make of them.
 
-Run it as ``python tests/vectors/make_mailchimp.py`` after a change of the cases. What is expected is written down here
+Run it as ``python -m tests.vectors.make_mailchimp`` after a change of the cases. What is expected is written down here
 by hand, not taken from the codec.
 """
 
@@ -15,6 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+
+from tests.vectors import make_mandrill
 
 FILE = Path(__file__).with_name("mailchimp.json")
 
@@ -92,6 +94,11 @@ def event(kind: str, fields: Mapping[str, str], **more: object) -> list[Case]:
             "keys": [f"mailchimp:{sha256(repr(said).encode()).hexdigest()}"],
             "address": ADA,
             "new_address": None,
+            "topic": None,
+            "recipient_tag": None,
+            "campaign": None,
+            "machine": False,
+            "client": "",
             **more,
         }
     ]
@@ -133,6 +140,45 @@ def types() -> list[Case]:
     ]
 
 
+def interests() -> list[Case]:
+    """Callbacks that show which interests a contact is in, where some are mapped to purposes."""
+    first, second = "merges][GROUPINGS][0][groups", "merges][GROUPINGS][1][groups"
+    named = {"merges][GROUPINGS][0][id": "5", "merges][GROUPINGS][0][name": "What we may do"}
+    forms: dict[str, tuple[dict[str, str], list[str]]] = {
+        "in all": ({"merges][INTERESTS": "Offers, Measuring"}, []),
+        "in one": ({"merges][INTERESTS": "Measuring"}, ["Offers"]),
+        "in none": ({"merges][INTERESTS": ""}, ["Measuring", "Offers"]),
+        "in others": ({"merges][INTERESTS": "measuring,Offers to all"}, ["Measuring", "Offers"]),
+        "in both, by category": ({first: "News, Measuring", second: "Offers"}, []),
+        "in one, by category": ({**named, first: "", second: "Offers"}, ["Measuring"]),
+        "in one, and a field that names another": ({first: "Offers", "merges][INTERESTS": "Measuring"}, ["Measuring"]),
+        "in none, by categories without groups": (named, ["Measuring", "Offers"]),
+        "nothing said": ({"merges][FNAME": "Ada"}, []),
+    }
+    comma = form("profile", **MEMBER, **{"merges][INTERESTS": "News\\, offers,Measuring"})
+    return [
+        *(
+            _of_interests(f"{native}: {name}", form(native, **MEMBER, **data), gone)
+            for native in ("profile", "subscribe")
+            for name, (data, gone) in forms.items()
+        ),
+        _of_interests("profile: a name with a comma", comma, ["Offers"], ["News, offers", "Offers", "Measuring"]),
+        _of_interests("unsubscribe: covers everything anyway", UNSUBSCRIBE, []),
+    ]
+
+
+def _of_interests(name: str, fields: Form, gone: list[str], mapped: list[str] | None = None) -> Case:
+    """A case with mapped interests, of which those that are ``gone`` must be taken for left."""
+    kinds = {"profile": "other", "subscribe": "resubscribe", "unsubscribe": "unsubscribe"}
+    (own,) = event(kinds[fields["type"]], fields)
+    marks = [sha256(each.encode()).hexdigest()[:16] for each in gone]
+    left = [
+        own | {"kind": "topic_unsubscribe", "topic": each, "keys": [f"{own['keys'][0]}:{mark}"]}
+        for each, mark in zip(gone, marks, strict=True)
+    ]
+    return case(f"interests, {name}", fields, [own, *left], topics=mapped or ["Measuring", "Offers"])
+
+
 def traps() -> list[Case]:
     """What is irregular in genuine callbacks."""
     accent = form("unsubscribe", **LEAVING, id="1", list_id=LIST, email="zoé+news@example.com")
@@ -156,6 +202,13 @@ def traps() -> list[Case]:
             now=at(FIRED_AT + RETRIES),
         ),
         read("signed ahead of our clock", "unsubscribe", UNSUBSCRIBE, now=at(SIGNED_AT - 240)),
+        read(
+            "signed as far ahead as is allowed",
+            "unsubscribe",
+            UNSUBSCRIBE,
+            now=at(SIGNED_AT - 900),
+            settings={"list_id": LIST, "future_tolerance_seconds": 900},
+        ),
         read(
             "the second of two secrets",
             "unsubscribe",
@@ -200,6 +253,11 @@ def forged() -> list[Case]:
             "older than the tolerance", now=at(SIGNED_AT + 301), settings={"list_id": LIST, "tolerance_seconds": 300}
         ),
         refused("from the future", now=at(SIGNED_AT - 301)),
+        refused(
+            "further ahead than is allowed",
+            now=at(SIGNED_AT - 11),
+            settings={"list_id": LIST, "future_tolerance_seconds": 10},
+        ),
         refused("not signed, to another path", path=f"{SECRET_PATH[:-1]}4", **to_path),
         refused("not signed, to the path without its secret", path=f"{PATH}/", **to_path),
         refused(
@@ -233,7 +291,7 @@ def unusable() -> list[Case]:
 
 def cases() -> list[Case]:
     """All vectors."""
-    return [*types(), *traps(), *forged(), *unusable()]
+    return [*types(), *interests(), *traps(), *forged(), *unusable(), *make_mandrill.cases()]
 
 
 def text() -> str:

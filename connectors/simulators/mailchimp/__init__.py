@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -78,7 +78,14 @@ class MailchimpSimulator(Simulator):
         parts = (self.audience, self.campaigns, self.webhooks, self.facts)
         handlers = [handler for part in parts for handler in part.handlers()]
         routes = [Route(f"{BASE}{p}", guarded(h, self.api_key), methods=[m]) for m, p, h in handlers]
-        return [*routes, Route(f"{BASE}/{{rest:path}}", guarded(_unknown, self.api_key), methods=METHODS)]
+        unknown = Route(f"{BASE}/{{rest:path}}", guarded(_unknown, self.api_key), methods=METHODS)
+        return [*routes, unknown, Route("/_sim/interests", self._choose, methods=["POST"])]
+
+    async def _choose(self, request: Request) -> Response:
+        """``POST /_sim/interests {"address": …, "interests": {category: [name]}}``: see ``chose``."""
+        asked = await request.json()
+        self.chose(asked["address"], asked["interests"])
+        return Response(status_code=204)
 
     def opened(self, mail: Mail) -> None:
         """Note it for the report: Mailchimp has no callback for it."""
@@ -94,21 +101,24 @@ class MailchimpSimulator(Simulator):
         """The same, with a complaint as the reason."""
         self._leave(mail, "abuse")
 
+    def chose(self, address: str, interests: Mapping[str, Collection[str]]) -> None:
+        """A contact uses Mailchimp's preferences form: from now on it is in these interests alone, by category."""
+        member = self.audience.members[name_of(address)]
+        member.interests = {category: {*names} for category, names in interests.items()}
+        self._tell("profile", member, {})
+
     def _leave(self, mail: Mail, reason: str) -> None:
         member = self.audience.members[name_of(mail.address)]
         member.status = "unsubscribed"
-        data = {
-            "action": "unsub",
-            "reason": reason,
-            "id": member.id[:10],
-            "email": member.address,
-            "email_type": "html",
-            "campaign_id": mail.campaign,
-            "list_id": self.audience.list_id,
-        }
-        fields = {f"data[{key}]": value for key, value in data.items()}
-        fields |= {f"data[merges][{tag}]": value for tag, value in self.audience.values(member).items()}
-        self._call_back("unsubscribe", fields)
+        self._tell("unsubscribe", member, {"action": "unsub", "reason": reason, "campaign_id": mail.campaign})
+
+    def _tell(self, kind: str, member: Subscriber, more: Mapping[str, str]) -> None:
+        """Call back about a contact, with all that its form holds."""
+        data = {"id": member.id[:10], "email": member.address, "email_type": "html", "list_id": self.audience.list_id}
+        merges = self.audience.values(member) | self.facts.merges(member.interests)
+        fields = {f"data[{key}]": value for key, value in (data | {**more}).items()}
+        fields |= {f"data[merges][{tag}]": value for tag, value in merges.items()}
+        self._call_back(kind, fields)
 
     def _call_back(self, kind: str, fields: dict[str, str]) -> None:
         now = self.now()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -53,10 +53,25 @@ class Facts:
             raise not_found()
 
         def shown(name: str) -> Json:
-            return {"category_id": category, "list_id": self._list_id, "id": f"{category}0", "name": name}
+            number = self.interests[category].index(name)
+            return {"category_id": category, "list_id": self._list_id, "id": f"{category}{number}", "name": name}
 
         names = self.interests[category]
         return paged(request, "interests", names, len(names), shown)
+
+    def merges(self, held: Mapping[str, Collection[str]]) -> dict[str, str]:
+        """What a callback says of a contact's interests, by category; nothing where the audience has none.
+
+        Where captured callbacks leave something open, the more harmful way is taken: ``INTERESTS`` names those of the
+        first category alone, and a blank follows each comma that separates two.
+        """
+        listed = {c: [name for name in names if name in held.get(c, ())] for c, names in self.interests.items()}
+        groups = [", ".join(name.replace(",", "\\,") for name in names) for names in listed.values()]
+        merges = {"INTERESTS": groups[0]} if groups else {}
+        for n, (category, names) in enumerate(zip(listed, groups, strict=True)):
+            said = {"id": str(n + 1), "unique_id": category, "name": category, "groups": names}
+            merges |= {f"GROUPINGS][{n}][{key}": value for key, value in said.items()}
+        return merges
 
     async def _automations(self, request: Request) -> Response:
         if self.automations is None:

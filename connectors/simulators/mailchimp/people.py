@@ -16,7 +16,8 @@ def name_of(address: str) -> str:
 class Subscriber:
     """A contact of the audience, whatever its status.
 
-    ``id``: its name in the API. ``tags``: the IDs of the static segments that it is in.
+    ``id``: its name in the API. ``tags``: the IDs of the static segments that it is in. ``interests``: the names of
+    those that it is in, by the ID of their category.
     """
 
     address: str
@@ -24,6 +25,7 @@ class Subscriber:
     changed: datetime
     fields: dict[str, str] = field(default_factory=dict)
     tags: set[int] = field(default_factory=set)
+    interests: dict[str, set[str]] = field(default_factory=dict)
     id: str = ""
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Amazon SES: contact lists, campaigns by SendBulkEmail, and callbacks through SNS."""
+"""Amazon SES: contact lists, campaigns by SendBulkEmail, and events through SNS, EventBridge and SQS."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from connectors.ses.settings import NAME, SesSettings, with_topics
 from core.errors import SettingsError
+from core.merge_fields import HANDLEBARS
 from core.ports import Capability, Connector, Provider, ProviderContext, WebhookCodec
 
 if TYPE_CHECKING:
@@ -13,22 +14,28 @@ if TYPE_CHECKING:
 
 
 def connector(settings: SesSettings, context: ProviderContext) -> Connector:
-    """The connector; raises SettingsError when a topic is wrong or there are no AWS credentials."""
+    """The connector; raises SettingsError when a topic or the queue is wrong or there are no AWS credentials."""
     from connectors.ses.client import Aws
     from connectors.ses.connector import SesConnector
+    from connectors.ses.event_bridge import api_keys
 
     settings = with_topics(settings, context.secrets)
-    return SesConnector(Aws(settings, context.secrets, now=context.now), settings, context.purposes)
+    bridged = bool(api_keys(context.secrets))
+    return SesConnector(Aws(settings, context.secrets, now=context.now), settings, context.purposes, bridged=bridged)
 
 
 def codec(settings: SesSettings, context: ProviderContext) -> WebhookCodec:
-    """The codec, which needs no SDK; raises SettingsError when no topic is allowed or the authority is unreadable."""
+    """The codec, which needs no SDK; raises SettingsError when no event could be proven, or a setting is wrong."""
     from connectors.ses.certificates import HttpCertificates
     from connectors.ses.codec import SesCodec
+    from connectors.ses.event_bridge import api_keys
 
     authority = settings.sns_authority_file
     return SesCodec(
-        with_topics(settings, context.secrets), HttpCertificates(), _authority(authority) if authority else None
+        with_topics(settings, context.secrets),
+        HttpCertificates(),
+        _authority(authority) if authority else None,
+        api_keys(context.secrets),
     )
 
 
@@ -51,9 +58,11 @@ PROVIDER = Provider(
             Capability.INSTALL_WEBHOOKS,
             Capability.CONFIRM_SUBSCRIPTION,
             Capability.FETCHES_CERTIFICATES,
+            Capability.READS_QUEUE,
         }
     ),
     settings=SesSettings,
     connector=connector,
     codec=codec,
+    templates={"template": HANDLEBARS},
 )

@@ -15,7 +15,8 @@ from connectors.ses.release import Release
 from connectors.ses.settings import NAME, SesSettings
 from connectors.ses.templates import Template, Templates, samples, where
 from core.errors import PlanError, ProviderError
-from core.mail_check import HANDLEBARS, check_campaign, refuse
+from core.mail_check import check_campaign, refuse
+from core.merge_fields import HANDLEBARS
 from core.model import AppliedPlan, Campaign, Halves, Mechanism, Part, Plan, ReleaseReport
 from core.ports import SendJournal
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -31,9 +31,32 @@ A = TypeVar("A", bound=Mapping[str, object])
 
 SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
+LONG_POLL = 20
+"""Seconds for which SQS may wait for a message before it answers."""
+
 _LOGGERS = ("boto3", "botocore", "s3transfer", "urllib3")
 _THROTTLED = frozenset({"Throttling", "Throttled", "TooManyRequests", "RequestLimitExceeded"})
 _ERROR_CODE = re.compile(r"[\w.:]{1,64}")
+
+
+class Sqs(Protocol):
+    """What is asked of SQS. Each takes the parameters of the operation, and answers its JSON object."""
+
+    def receive_message(self, **request: object) -> Mapping[str, Any]:
+        """``ReceiveMessage``."""
+        ...
+
+    def delete_message_batch(self, **request: object) -> Mapping[str, Any]:
+        """``DeleteMessageBatch``."""
+        ...
+
+    def get_queue_attributes(self, **request: object) -> Mapping[str, Any]:
+        """``GetQueueAttributes``."""
+        ...
+
+    def get_queue_url(self, **request: object) -> Mapping[str, Any]:
+        """``GetQueueUrl``."""
+        ...
 
 
 class UnreadableAnswer(Exception):
@@ -41,7 +64,7 @@ class UnreadableAnswer(Exception):
 
 
 class Aws:
-    """SES, S3 and SNS of one account. Several threads may share one.
+    """SES, S3, SNS and SQS of one account. Several threads may share one.
 
     Args:
         settings: ``[providers.ses]``.
@@ -67,10 +90,13 @@ class Aws:
         self._settings = settings
         self._session = _session(settings.region, secrets)
         self.call = Caller(NAME, translate, now=now, sleep=sleep)
+        # Apart from the others: a long poll must not hold a place among the calls to SES.
+        self.call_queue = Caller(NAME, translate, now=now, sleep=sleep)
         self.sleep = sleep
         self._turns = Turns(settings.management_calls_per_second, sleep, monotonic)
         self._mine = threading.local()
         self._making = threading.RLock()
+        self._sqs: dict[str, Sqs] = {}
 
     @property
     def made_here(self) -> int:
@@ -118,6 +144,20 @@ class Aws:
         url = self._settings.endpoint_url
         with self._making:
             return self._session.client("sns", region_name=region, endpoint_url=url, config=self._config)
+
+    def sqs(self, region: str) -> Sqs:
+        """SQS in the region of a queue, which need not be that of SES; it may be asked to wait for a message."""
+        from botocore.config import Config
+
+        url = self._settings.endpoint_url
+        patient = Config(read_timeout=self._settings.timeout_seconds + LONG_POLL)
+        with self._making:
+            if region not in self._sqs:
+                config = self._config.merge(patient)
+                client: Any = self._session.client("sqs", region_name=region, endpoint_url=url, config=config)
+                client.meta.events.register("before-parse.sqs", _check_answer)
+                self._sqs[region] = cast("Sqs", client)
+            return self._sqs[region]
 
     @cached_property
     def _config(self) -> Config:

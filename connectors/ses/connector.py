@@ -1,4 +1,4 @@
-"""Outbound calls to Amazon SES, S3 and SNS through boto3."""
+"""Outbound calls to Amazon SES, S3, SNS and SQS through boto3."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from connectors.ses.campaigns import ENTRIES, Campaigns
 from connectors.ses.client import Aws
 from connectors.ses.contacts import ContactSegments
 from connectors.ses.inspection import Inspection
-from connectors.ses.settings import NAME, SesSettings, topic_regions
+from connectors.ses.queue import Queue
+from connectors.ses.settings import NAME, SesSettings, queue_name, topic_regions
 from connectors.ses.webhooks import Webhooks
 from core.account import Erasure, Finding, Installed, Webhook
-from core.errors import ProviderError
+from core.errors import ProviderError, SettingsError
 from core.model import (
     Addressee,
     AppliedPlan,
@@ -29,6 +30,7 @@ from core.model import (
     SyncReport,
 )
 from core.ports import SendJournal
+from core.queue_ports import QueuedMessage
 from core.tally import Tally
 
 
@@ -39,18 +41,23 @@ class SesConnector:
         aws: The clients.
         settings: ``[providers.ses]``.
         purposes: The purposes that the team uses.
+        bridged: Whether events of EventBridge are taken over HTTPS.
 
     Raises:
-        SettingsError: a topic in ``topic_arns`` is not an SNS topic's ARN.
+        SettingsError: a topic in ``topic_arns`` is not an SNS topic's ARN, or ``queue_url`` is not a queue's URL.
     """
 
-    def __init__(self, aws: Aws, settings: SesSettings, purposes: Sequence[PurposeId]) -> None:
+    def __init__(
+        self, aws: Aws, settings: SesSettings, purposes: Sequence[PurposeId], *, bridged: bool = False
+    ) -> None:
         self._aws = aws
         self._regions = topic_regions(settings)
         self._segments = ContactSegments(aws, settings, purposes)
         self._campaigns = Campaigns(aws, settings)
         self._webhooks = Webhooks(aws, settings)
-        self._inspection = Inspection(aws, settings)
+        name = queue_name(settings)
+        self._queue = Queue(aws, settings, name) if name else None
+        self._inspection = Inspection(aws, settings, bridged=bridged)
 
     @property
     def calls(self) -> int:
@@ -117,7 +124,7 @@ class SesConnector:
         return self._campaigns.release(campaign, applied, parts, journal)
 
     def inspect(self, webhook_url: str, topics: Collection[str]) -> Iterator[Finding]:
-        """Every setting at SES and SNS that would track somebody or lose a withdrawal; see ``Inspection``."""
+        """Every setting at SES, SNS and SQS that would track somebody or lose a withdrawal; see ``Inspection``."""
         return self._inspection.findings(webhook_url, topics)
 
     def webhooks(self) -> Sequence[Webhook]:
@@ -159,3 +166,27 @@ class SesConnector:
         self._aws.call(
             lambda: sns.confirm_subscription(TopicArn=str(arn), Token=token, AuthenticateOnUnsubscribe="true")
         )
+
+    def receive(self, wait: float) -> Sequence[QueuedMessage]:
+        """The next events in the queue; waits up to so many seconds for some.
+
+        Raises:
+            SettingsError: no queue is named.
+            ProviderError: SQS is out of reach or refuses.
+        """
+        return self._named_queue.receive(wait)
+
+    def remove(self, messages: Sequence[QueuedMessage]) -> None:
+        """Delete from the queue what was taken.
+
+        Raises:
+            SettingsError: no queue is named.
+            ProviderError: SQS is out of reach, or left some of them: they come again.
+        """
+        self._named_queue.remove(messages)
+
+    @property
+    def _named_queue(self) -> Queue:
+        if self._queue is None:
+            raise SettingsError("providers.ses.queue_url: name the queue that events shall be read from")
+        return self._queue

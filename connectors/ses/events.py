@@ -1,7 +1,8 @@
-"""What Amazon SES publishes to SNS, in the terms that are common to all providers. No I/O.
+"""What Amazon SES publishes, in the terms that are common to all providers. No I/O.
 
 Source: "Contents of event data that Amazon SES publishes to Amazon SNS" and the examples beside it in the Amazon SES
-Developer Guide. One SNS message holds one SES event; a change of several topics yields an event for each.
+Developer Guide. One message holds one SES event; a change of several topics yields an event for each. What SES gives to
+EventBridge has the same form (see ``event_bridge``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import msgspec
 from connectors.payloads import mended
 from connectors.ses.settings import CAMPAIGN_TAG, NAME, RECIPIENT_TAG
 from connectors.ses.sns import NOTIFICATION, SUBSCRIPTION_CONFIRMATION, Envelope
+from core.machines import UNSAID, Client, client_of
 from core.model import EPOCH, EventKind, ProviderEvent
 
 KINDS: Mapping[str, EventKind] = {
@@ -40,12 +42,6 @@ VALIDATION = "Successfully validated SNS topic"
 STATUSES: Mapping[str, bool] = {"OptIn": True, "OPT_IN": True, "OptOut": False, "OPT_OUT": False}
 """Subscription states as events spell them, and as the API does (whether events ever do is unconfirmed)."""
 
-PROXIES = ("GoogleImageProxy", "YahooMailProxy")
-"""Parts of the user agents of mail services that fetch images for their users, or before them."""
-
-MASKED = "Mozilla/5.0"
-"""The whole user agent of Apple's Mail Privacy Protection, which fetches every image whether or not anybody reads."""
-
 EARLIEST = datetime(2011, 1, 1, tzinfo=UTC)
 """SES began in January 2011. An earlier time is no time: it would order a withdrawal before every consent."""
 
@@ -62,7 +58,7 @@ class _Happening:
     kind: EventKind
     address: str | None = None
     topic: str | None = None
-    machine: bool = False
+    client: Client = UNSAID
 
 
 def read(envelope: Envelope, signed_at: datetime | None) -> Sequence[ProviderEvent]:
@@ -70,27 +66,40 @@ def read(envelope: Envelope, signed_at: datetime | None) -> Sequence[ProviderEve
     signed_at = signed_at or instant(envelope.timestamp) or EPOCH
     if envelope.type != NOTIFICATION:
         return [_sns_event(envelope, signed_at)]
-    event = _decoded(envelope.message)
+    return published(decoded(envelope.message), envelope.message, signed_at, envelope.message_id)
+
+
+def published(event: Mapping[str, object], text: str, undated: datetime, id_: str | None) -> Sequence[ProviderEvent]:
+    """The events in what SES published.
+
+    Args:
+        event: It, decoded.
+        text: It, as it came.
+        undated: Dates what carries no readable time of its own.
+        id_: What the service that carried it calls it; None where that is not known, as in raw delivery.
+    """
     native = _text(event.get("eventType")) or _text(event.get("notificationType"))
     if native is None:
-        return [_unreadable(envelope, signed_at)]
+        return [_unreadable(text, undated)]
     section = _section(event, native)
     mail = _mapping(event.get("mail"))
     tags = _mapping(mail.get("tags"))
     alone = len(_texts(mail.get("destination"))) <= 1
-    occurred_at = _event_time(section.get("timestamp")) or signed_at
+    occurred_at = _event_time(section.get("timestamp")) or undated
+    content = _content(event, native, section, mail) or text
     return [
         ProviderEvent(
             provider=NAME,
             kind=happening.kind,
             native_type=native,
             occurred_at=occurred_at,
-            keys=_keys(envelope, place),
+            keys=(*id_keys(id_, place), f"{NAME}:content:{_digest(content)}:{place}"),
             address=happening.address,
             recipient_tag=_tag(tags, RECIPIENT_TAG, _RECIPIENT) if alone else None,
             campaign=_tag(tags, CAMPAIGN_TAG, _CAMPAIGN),
             topic=happening.topic,
-            machine=happening.machine,
+            machine=happening.client.machine,
+            client=happening.client.family,
             raw=event,
         )
         for place, happening in enumerate(_happenings(native, section, mail))
@@ -119,7 +128,7 @@ def _happenings(native: str, section: _Json, mail: _Json) -> Iterator[_Happening
             for address in named or (only,):
                 yield _Happening(KINDS[native], address)
         case "Open":
-            yield _Happening(EventKind.OPEN, only, machine=_by_machine(section.get("userAgent")))
+            yield _Happening(EventKind.OPEN, only, client=client_of(_text(section.get("userAgent")) or ""))
         case _:
             yield _Happening(KINDS.get(native, EventKind.UNKNOWN), only)
 
@@ -168,33 +177,48 @@ def _sns_event(envelope: Envelope, signed_at: datetime) -> ProviderEvent:
         kind=EventKind.CONFIRMATION if confirmation else EventKind.OTHER,
         native_type=envelope.type,
         occurred_at=signed_at,
-        keys=(_keys(envelope, 0)[0],),
+        keys=id_keys(envelope.message_id),
         raw={"Type": envelope.type, "TopicArn": envelope.topic_arn, "Token": envelope.token},
     )
 
 
-def _unreadable(envelope: Envelope, signed_at: datetime) -> ProviderEvent:
-    """Not an SES event: SES's word that the topic works, else something unknown."""
-    validation = envelope.message.startswith(VALIDATION)
+def _unreadable(text: str, undated: datetime) -> ProviderEvent:
+    """Not an SES event: SES's word that the topic works, else something that nobody can read."""
+    validation = text.startswith(VALIDATION)
     return ProviderEvent(
         provider=NAME,
         kind=EventKind.OTHER if validation else EventKind.MALFORMED,
         native_type="validation" if validation else "malformed",
-        occurred_at=signed_at,
-        keys=(f"{NAME}:malformed:{_digest(envelope.message)}",),
+        occurred_at=undated,
+        keys=(f"{NAME}:malformed:{_digest(text)}",),
     )
 
 
-def _keys(envelope: Envelope, place: int) -> tuple[str, ...]:
-    """SNS's id of the message, the same in all repetitions, and the content, should SES publish it to two topics."""
-    return f"{NAME}:id:{_digest(envelope.message_id)}:{place}", f"{NAME}:content:{_digest(envelope.message)}:{place}"
+def id_keys(id_: str | None, place: int = 0) -> tuple[str, ...]:
+    """The key of what has an id, which is the same in all repetitions: of the event at a place in a message."""
+    return () if id_ is None else (f"{NAME}:id:{_digest(id_)}:{place}",)
+
+
+def _content(event: _Json, native: str, section: _Json, mail: _Json) -> str | None:
+    """What makes an event this one, spelt alike on every route, should SES publish it by two of them.
+
+    The type, the mail's id and the part of that type, as far as they are there: that every route carries the same
+    ``mail`` to the letter is unconfirmed. None when it is nested too deeply to be spelt.
+    """
+    message = _text(mail.get("messageId"))
+    telling = [native, message, section] if message and section else event
+    try:
+        return json.dumps(telling, sort_keys=True, separators=(",", ":"))
+    except RecursionError:
+        return None
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
-def _decoded(message: str) -> _Json:
+def decoded(message: str) -> Mapping[str, object]:
+    """The JSON object in a message; empty when there is none."""
     try:
         return _mapping(msgspec.json.decode(message))
     except RecursionError:
@@ -220,11 +244,6 @@ def _recipients(section: _Json, name: str) -> list[str]:
     listed = section.get(name)
     found = [_text(_mapping(each).get("emailAddress")) for each in (listed if isinstance(listed, list) else [])]
     return [address for address in found if address]
-
-
-def _by_machine(user_agent: object) -> bool:
-    text = _text(user_agent) or ""
-    return text == MASKED or any(proxy in text for proxy in PROXIES)
 
 
 def _event_time(value: object) -> datetime | None:

@@ -21,6 +21,7 @@ from connectors.ses.configuration_sets import (
     publishes_opens,
 )
 from connectors.ses.findings import asked, checked, found
+from connectors.ses.queue_inspection import QueueInspection
 from connectors.ses.settings import SesSettings
 from connectors.ses.topic_inspection import TopicInspection
 from core.account import Finding, Severity
@@ -55,13 +56,16 @@ class Inspection:
     Args:
         aws: The clients.
         settings: ``[providers.ses]``.
+        bridged: Whether events of EventBridge are taken over HTTPS.
     """
 
-    def __init__(self, aws: Aws, settings: SesSettings) -> None:
+    def __init__(self, aws: Aws, settings: SesSettings, *, bridged: bool = False) -> None:
         self._aws = aws
         self._settings = settings
+        self._bridged = bridged or settings.queue_url is not None
         self._sets = ConfigurationSets(aws, settings)
-        self._topics = TopicInspection(aws, settings)
+        self._topics = TopicInspection(aws, settings, needed=not self._bridged)
+        self._queue = QueueInspection(aws, settings)
 
     def findings(self, webhook_url: str, topics: Collection[str]) -> Iterator[Finding]:
         """What is not as it should be; what cannot be read is a finding too. Raises nothing of AWS's.
@@ -78,6 +82,7 @@ class Inspection:
             lambda: self._ours(look, self._sets.untracked, used),
         )
         yield from self._topics.findings(webhook_url, used)
+        yield from self._queue.findings()
         yield from checked(lambda: self._contact_list(topics), lambda: self._others(look), lambda: _identities(look))
         yield _UNCONFIRMED
 
@@ -102,7 +107,16 @@ class Inspection:
 
     def _events(self, half: Half, destinations: list[EventDestinationTypeDef]) -> Iterator[Finding]:
         heard = {e for topic in self._settings.topic_arns for e in _heard(half, destinations, topic)}
-        lacking = [event for event in half.events if event not in heard]
+        bridged = _bridged(destinations) - heard if self._bridged else set()
+        if bridged.intersection(half.events):
+            yield found(
+                Severity.WARNING,
+                f"{half.setting}: event destinations",
+                f"{', '.join(sorted(bridged.intersection(half.events)))} of {half.name} come by EventBridge alone, to"
+                " which SES delivers by its best effort; whether a rule passes them on is not looked up",
+                f"have them published to an SNS topic as well: {_INSTALL}",
+            )
+        lacking = [event for event in half.events if event not in heard | bridged]
         if lacking:
             withdrawals = set(lacking) & {"COMPLAINT", "SUBSCRIPTION"}
             yield found(
@@ -252,6 +266,12 @@ class _Look:
             "ses:GetEmailIdentity", lambda: self._aws.manage(lambda: ses.get_email_identity(EmailIdentity=identity))
         )
         return answer.get("ConfigurationSetName")
+
+
+def _bridged(destinations: list[EventDestinationTypeDef]) -> set[str]:
+    """What is published to EventBridge."""
+    to_bus = [each for each in destinations if each.get("Enabled") and each.get("EventBridgeDestination")]
+    return {str(event) for each in to_bus for event in each["MatchingEventTypes"]}
 
 
 def _heard(half: Half, destinations: list[EventDestinationTypeDef], topic: str) -> set[str]:

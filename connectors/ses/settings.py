@@ -32,6 +32,9 @@ DNS_SUFFIXES = {"aws": "amazonaws.com", "aws-cn": "amazonaws.com.cn", "aws-us-go
 _TOPIC_ARN = re.compile(
     r"arn:(?P<partition>[a-z-]+):sns:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):[A-Za-z0-9_-]{1,256}"
 )
+_QUEUE = r"/(?P<account>\d{12})/(?P<name>[A-Za-z0-9_-]{1,80})"
+_QUEUE_URL = re.compile(r"https://(?:sqs\.(?P<region>[a-z0-9-]+)\.|[a-z0-9.-]+\.)amazonaws\.com(?:\.cn)?" + _QUEUE)
+_LOCAL_QUEUE_URL = re.compile(r"http://(?P<region>)(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?" + _QUEUE)
 _LOOPBACK = re.compile(r"http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?")
 
 _Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
@@ -67,9 +70,19 @@ class SesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             AWS's domain. Only ``http`` on the loopback may be set, for local servers.
         sns_authority_file: PEM file of the authority that issued the local server's signing certificate; goes with
             ``sns_certificate_origin`` and only with it.
-        tolerance_seconds: How old a signed callback may be. SNS repeats for an hour at most over HTTPS and for 23 days
-            into SQS, where a message waits up to 14 days more: 38 days cover both. Repetitions are recognised by
-            their keys, not by their age.
+        queue_url: The SQS queue from which events are read, beside what comes over HTTPS: a topic is subscribed to it,
+            raw or not, or a rule of EventBridge has it as its target. What carries no signature is believed because
+            the queue's access policy lets nobody else write; `doctor` reads that policy.
+        queue_visibility_seconds: For how long the queue hides what was read and is being taken; what failed comes
+            again after it.
+        eventbridge_key_header: The header in which an API destination of EventBridge sends its key; the keys stand in
+            the environment variable ``SES_EVENTBRIDGE_KEYS``.
+        tolerance_seconds: How old a callback over HTTPS may be. SNS repeats for an hour at most, EventBridge for 24;
+            what is delivered again by hand from a dead-letter queue is older. Repetitions are recognised by their
+            keys, not by their age.
+        queue_tolerance_seconds: How old an event in the queue may be. SNS repeats for 23 days into SQS, where a message
+            waits for up to 14, and for as long again when it is moved back from a dead-letter queue: 51 days, and one
+            more.
         future_tolerance_seconds: How far a callback's timestamp may lie ahead of this machine's clock.
         management_calls_per_second: SES allows one request a second for all but sending mail.
         timeout_seconds: After how long a single request is given up.
@@ -88,7 +101,11 @@ class SesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     endpoint_url: str | None = None
     sns_certificate_origin: str | None = None
     sns_authority_file: str | None = None
+    queue_url: str | None = None
+    queue_visibility_seconds: Annotated[int, Meta(ge=1, le=DAY // 2)] = 120
+    eventbridge_key_header: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9-]{1,64}\Z")] = "x-pixelproof-key"
     tolerance_seconds: Annotated[int, Meta(ge=3_600, le=60 * DAY)] = 38 * DAY
+    queue_tolerance_seconds: Annotated[int, Meta(ge=DAY, le=60 * DAY)] = 52 * DAY
     future_tolerance_seconds: Annotated[int, Meta(ge=0, le=DAY)] = 300
     management_calls_per_second: Annotated[float, Meta(gt=0)] = 1.0
     timeout_seconds: Annotated[float, Meta(gt=0, le=300)] = 30.0
@@ -102,6 +119,33 @@ class TopicName:
     partition: str
     region: str
     account: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueName:
+    """The parts of an SQS queue's URL. ``region`` is that of SES where the URL does not say."""
+
+    region: str
+    account: str
+    name: str
+
+
+def queue_name(settings: SesSettings) -> QueueName | None:
+    """The parts of ``queue_url``; None when no queue is named.
+
+    Raises:
+        SettingsError: not the URL of a standard SQS queue.
+    """
+    url = settings.queue_url
+    if url is None:
+        return None
+    match = _QUEUE_URL.fullmatch(url) or _LOCAL_QUEUE_URL.fullmatch(url)
+    if match is None:
+        raise SettingsError(
+            "providers.ses.queue_url: not the URL of a standard SQS queue, such as"
+            " https://sqs.eu-west-3.amazonaws.com/123456789012/name"
+        )
+    return QueueName(match["region"] or settings.region, match["account"], match["name"])
 
 
 def topic_name(arn: str) -> TopicName | None:
@@ -129,6 +173,11 @@ def topic_regions(settings: SesSettings) -> dict[str, str]:
         SettingsError: not the ARN of a standard SNS topic in a known partition.
     """
     return {arn: name.region for arn, name in _topics(settings).items()}
+
+
+def accounts(settings: SesSettings) -> frozenset[str]:
+    """The AWS accounts of the allowed topics; raises SettingsError as ``topic_regions`` does."""
+    return frozenset(name.account for name in _topics(settings).values())
 
 
 def certificate_origins(settings: SesSettings) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What could lose a withdrawal on the way from SES through SNS to this service.
+"""What could lose a withdrawal on the way from SES through SNS to this service, or to the queue that it reads.
 
 Source: "Set up an Amazon SNS event destination" in the Amazon SES Developer Guide (access policy, encrypted topics),
 and "Amazon SNS message delivery retries" and "Amazon SNS raw message delivery" in the Amazon SNS Developer Guide.
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 
 from connectors.ses.client import Aws
 from connectors.ses.findings import asked, checked, found
-from connectors.ses.settings import TOPICS_VARIABLE, SesSettings
+from connectors.ses.settings import TOPICS_VARIABLE, SesSettings, queue_name
 from connectors.ses.topic_policies import open_to_others
 from connectors.ses.topics import PATIENT, SIGNATURE, Subscription, Topics
 from core.account import Finding, Severity
@@ -25,11 +25,15 @@ class TopicInspection:
     Args:
         aws: The clients.
         settings: ``[providers.ses]``.
+        needed: Whether there is no other route.
     """
 
-    def __init__(self, aws: Aws, settings: SesSettings) -> None:
+    def __init__(self, aws: Aws, settings: SesSettings, *, needed: bool) -> None:
         self._topics = Topics(aws, settings)
         self._allowed = settings.topic_arns
+        self._needed = needed
+        queue = queue_name(settings)
+        self._queue = [queue.account, queue.name] if queue else None
 
     def findings(self, webhook_url: str, used: Collection[str]) -> Iterator[Finding]:
         """What is not as it should be.
@@ -39,7 +43,7 @@ class TopicInspection:
             used: The topics to which our configuration sets publish; the others of the allowed ones matter only where
                 there is none of these.
         """
-        if not self._allowed:
+        if not self._allowed and self._needed:
             yield found(
                 Severity.ERROR,
                 "providers.ses.topic_arns",
@@ -73,7 +77,7 @@ class TopicInspection:
 
     def _subscriptions(self, topic: str, url: str) -> Iterator[Finding]:
         held = asked("sns:ListSubscriptionsByTopic", lambda: list(self._topics.subscriptions(topic)))
-        ours = [each for each in held if each.over_http and each.endpoint == url]
+        ours = [each for each in held if (each.over_http and each.endpoint == url) or self._is_queued(each)]
         confirmed = [each for each in ours if each.arn is not None]
         if not ours:
             yield found(
@@ -92,10 +96,14 @@ class TopicInspection:
         for each in confirmed:
             yield from self._delivery(each)
 
+    def _is_queued(self, subscription: Subscription) -> bool:
+        """Whether it goes to the queue, by the account and name at the end of the queue's ARN."""
+        return subscription.protocol == "sqs" and subscription.endpoint.split(":")[-2:] == self._queue
+
     def _delivery(self, subscription: Subscription) -> Iterator[Finding]:
         held = asked("sns:GetSubscriptionAttributes", lambda: self._topics.delivery(subscription))
         where = f"{subscription.topic}: subscription"
-        if held.raw:
+        if held.raw and subscription.over_http:
             yield found(
                 Severity.ERROR,
                 where,
@@ -109,8 +117,8 @@ class TopicInspection:
                 "a filter policy keeps events back, which may be withdrawals",
                 f"remove the filter policy, or {_INSTALL}",
             )
-        if held.rescued:
-            return
+        if held.rescued or not subscription.over_http:
+            return  # into a queue SNS repeats for 23 days
         if held.seconds < PATIENT:
             yield found(
                 Severity.WARNING,

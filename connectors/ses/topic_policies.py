@@ -30,7 +30,7 @@ def letting_ses_in(policy: str, topic: str, account: str, sources: Sequence[str]
 
     Every other statement stays as it is.
     """
-    document = _document(policy)
+    held = document(policy)
     statement = {
         "Sid": STATEMENT,
         "Effect": "Allow",
@@ -39,8 +39,8 @@ def letting_ses_in(policy: str, topic: str, account: str, sources: Sequence[str]
         "Resource": topic,
         "Condition": {"StringEquals": {"aws:SourceAccount": account, "aws:SourceArn": sorted(sources)}},
     }
-    others = [each for each in _statements(document) if each.get("Sid") != STATEMENT]
-    return json.dumps({"Version": "2012-10-17", **document, "Statement": [*others, statement]})
+    others = [each for each in statements(held) if each.get("Sid") != STATEMENT]
+    return json.dumps({"Version": "2012-10-17", **held, "Statement": [*others, statement]})
 
 
 def lets_ses_in(policy: str, topic: str, account: str, source: str) -> bool:
@@ -56,12 +56,12 @@ def open_to_others(policy: str, topic: str) -> bool:
 
 def _publishing(policy: str, topic: str) -> Iterator[_Json]:
     """The statements that let SES, or everybody, publish to the topic."""
-    for each in _statements(_document(policy)):
+    for each in statements(document(policy)):
         if (
             each.get("Effect") == "Allow"
             and _EVERYBODY.intersection(_principals(each.get("Principal")))
-            and any(text.lower() in _PUBLISH for text in _texts(each.get("Action")))
-            and any(fnmatchcase(topic, pattern) for pattern in _texts(each.get("Resource", "*")))
+            and any(text.lower() in _PUBLISH for text in texts(each.get("Action")))
+            and any(fnmatchcase(topic, pattern) for pattern in texts(each.get("Resource", "*")))
         ):
             yield each
 
@@ -73,7 +73,7 @@ def _holds(statement: _Json, known: Mapping[str, str]) -> bool:
         return False
     for operator, tests in condition.items():
         for key, wanted in tests.items() if isinstance(tests, dict) else [("", ())]:
-            if not _meets(str(operator).lower(), known.get(str(key).lower()), _texts(wanted)):
+            if not _meets(str(operator).lower(), known.get(str(key).lower()), texts(wanted)):
                 return False
     return True
 
@@ -88,11 +88,12 @@ def _meets(operator: str, value: str | None, wanted: Sequence[str]) -> bool:
 
 def _principals(principal: object) -> list[str]:
     if isinstance(principal, dict):
-        return [*_texts(principal.get("Service")), *(text for text in _texts(principal.get("AWS")) if text == "*")]
-    return _texts(principal)
+        return [*texts(principal.get("Service")), *(text for text in texts(principal.get("AWS")) if text == "*")]
+    return texts(principal)
 
 
-def _document(policy: str) -> dict[str, object]:
+def document(policy: str) -> dict[str, object]:
+    """A policy's JSON object; empty when there is none."""
     try:
         value = json.loads(policy or "{}")
     except (ValueError, RecursionError):
@@ -100,11 +101,13 @@ def _document(policy: str) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _statements(document: _Json) -> list[_Json]:
-    listed = document.get("Statement", [])
+def statements(held: _Json) -> list[_Json]:
+    """The statements of a policy."""
+    listed = held.get("Statement", [])
     return [each for each in (listed if isinstance(listed, list) else [listed]) if isinstance(each, dict)]
 
 
-def _texts(value: object) -> list[str]:
+def texts(value: object) -> list[str]:
+    """The texts in what may be one or a list."""
     listed = value if isinstance(value, list) else [value]
     return [text for text in listed if isinstance(text, str)]

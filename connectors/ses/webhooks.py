@@ -3,6 +3,10 @@
 A webhook is a subscription to an allowed topic. SNS delivers nothing before the running ``serve`` has confirmed it, and
 ``serve`` confirms only for topics that it was started with. Installing again is safe, and asks for a new confirmation
 while there is none.
+
+The other routes are set up by hand, or by whatever sets up the team's infrastructure: an SQS queue that is subscribed
+to the topic or is the target of a rule of EventBridge (``queue_url``), and an API destination of EventBridge with a
+key (``SES_EVENTBRIDGE_KEYS``). ``doctor`` looks at the queue.
 """
 
 from __future__ import annotations

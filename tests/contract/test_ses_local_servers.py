@@ -1,4 +1,4 @@
-"""The webhook calls of SES against local servers that others wrote: moto for SNS, ministack for SES and SNS together.
+"""The webhook calls of SES against local servers that others wrote: moto for SNS, ministack for SES, SNS and SQS.
 
 Each test is skipped where its server is not installed. moto has no event destinations, and asks nobody to confirm;
 ministack pins an older botocore, so it is a program on the path and never in this project's environment.
@@ -6,6 +6,7 @@ ministack pins an older botocore, so it is a program on the path and never in th
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,7 +18,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from connectors.ses.certificates import HttpCertificates
 from connectors.ses.client import Aws
+from connectors.ses.codec import SesCodec
 from connectors.ses.connector import SesConnector
 from connectors.ses.settings import SesSettings
 from connectors.ses.topics import Topics
@@ -25,6 +28,8 @@ from connectors.ses.webhooks import Webhooks
 from connectors.simulators.base import utcnow
 from connectors.simulators.serving import listen
 from core.account import Severity
+from core.errors import VerificationError
+from core.model import EventKind
 from tests.contract.ses_bench import PURPOSES
 
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
@@ -32,10 +37,14 @@ URL = "https://consent.example/webhooks/ses"
 DEADLINE = 60.0
 
 
-def account(endpoint: str, *topics: str) -> tuple[Aws, SesSettings]:
+def account(endpoint: str, *topics: str, queue: str | None = None) -> tuple[Aws, SesSettings]:
     """The clients and settings for a local server."""
     settings = SesSettings(
-        region="eu-west-3", endpoint_url=endpoint, topic_arns=topics, management_calls_per_second=10_000.0
+        region="eu-west-3",
+        endpoint_url=endpoint,
+        topic_arns=topics,
+        queue_url=queue,
+        management_calls_per_second=10_000.0,
     )
     return Aws(settings, KEYS, now=utcnow), settings
 
@@ -126,3 +135,29 @@ def test_ministack_takes_a_whole_webhook(ministack: str) -> None:
     assert [hook.url for hook in again.webhooks()] == [URL]
     found = [finding for finding in again.inspect(URL, ()) if finding.severity is Severity.ERROR]
     assert not [finding for finding in found if "event destinations" in finding.setting]
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "wrapped"])
+def test_ministack_brings_what_a_topic_publishes_through_a_queue(ministack: str, *, raw: bool) -> None:
+    """SNS to SQS: raw it is read as SES's event; wrapped it is refused, for the signature is a placeholder."""
+    aws, settings = account(ministack)
+    topic = Topics(aws, settings).chosen()
+    sqs = aws._session.client("sqs", endpoint_url=ministack)
+    queue = sqs.create_queue(QueueName="events")["QueueUrl"].replace("localhost", "127.0.0.1")
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    delivery = {"RawMessageDelivery": str(raw).lower()}
+    aws.sns("eu-west-3").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes=delivery)
+    event = {"eventType": "Complaint", "complaint": {"timestamp": "2026-11-20T12:00:00Z"}, "mail": {"messageId": "m"}}
+    aws.sns("eu-west-3").publish(TopicArn=topic, Message=json.dumps(event))
+    connector = SesConnector(*account(ministack, topic, queue=queue), PURPOSES)
+    codec = SesCodec(settings, HttpCertificates(), keys=[b"unused"])
+    (message,) = connector.receive(10.0)
+    if raw:
+        (read,) = codec.parse(codec.verify(message.request, now=utcnow()))
+        assert (read.kind, read.occurred_at.isoformat()) == (EventKind.COMPLAINT, "2026-11-20T12:00:00+00:00")
+    else:
+        with pytest.raises(VerificationError):
+            codec.verify(message.request, now=utcnow())
+    connector.remove([message])
+    held = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+    assert (held["ApproximateNumberOfMessages"], held["ApproximateNumberOfMessagesNotVisible"]) == ("0", "0")

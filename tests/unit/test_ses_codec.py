@@ -19,12 +19,15 @@ from hypothesis import strategies as st
 
 from connectors.ses import PROVIDER
 from connectors.ses.codec import SesCodec
+from connectors.ses.event_bridge import api_keys
 from connectors.ses.settings import SesSettings
 from core.errors import PayloadError, SettingsError, VerificationError
 from core.model import EPOCH, EventKind, ProviderEvent, VerifiedBody, WebhookRequest
 from core.ports import Capability, ProviderContext
 
 CASES: list[dict[str, Any]] = json.loads(Path(__file__).parents[1].joinpath("vectors", "ses.json").read_text())
+BY_SNS = [case for case in CASES if "body" in case]
+"""What comes from SNS over HTTPS: nothing of the body can be changed."""
 GOOD = CASES[0]
 NOW = datetime.fromisoformat(GOOD["now"])
 CONTEXT = ProviderContext({}, (), lambda: NOW)
@@ -48,13 +51,15 @@ class Held:
 def codec_of(case: Mapping[str, Any]) -> tuple[SesCodec, Held]:
     """The codec that a case describes."""
     held = Held(case["certificates"])
-    return SesCodec(msgspec.convert(case["settings"], SesSettings), held), held
+    keys = api_keys(case.get("secrets", {}))
+    settings = msgspec.convert(case["settings"], SesSettings)
+    return SesCodec(settings, held, None, keys), held
 
 
 def request_of(case: Mapping[str, Any]) -> WebhookRequest:
     """The request of a case."""
     body = base64.b64decode(case["body_base64"]) if "body_base64" in case else case["body"].encode()
-    return WebhookRequest("POST", "/callbacks/ses", case["headers"], body)
+    return WebhookRequest("POST", "/callbacks/ses", case["headers"], body, queued=case.get("queued", False))
 
 
 def shown(event: ProviderEvent) -> dict[str, Any]:
@@ -69,15 +74,17 @@ def shown(event: ProviderEvent) -> dict[str, Any]:
         "campaign": event.campaign,
         "topic": event.topic,
         "machine": event.machine,
+        "client": event.client,
     }
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if "expected" in c], ids=lambda case: str(case["name"]))
 def test_genuine_callbacks_are_read(case: dict[str, Any]) -> None:
-    """What SNS signed is verified and read as the vector says."""
+    """What AWS sent is verified and read as the vector says."""
     codec, _ = codec_of(case)
     body = codec.verify(request_of(case), now=datetime.fromisoformat(case["now"]))
-    assert body.signed_at == datetime.fromisoformat(json.loads(case["body"])["Timestamp"])
+    signed_at = case["signed_at"] if "signed_at" in case else json.loads(case["body"])["Timestamp"]
+    assert body.signed_at == datetime.fromisoformat(signed_at)
     expected = [each | {"occurred_at": datetime.fromisoformat(each["occurred_at"])} for each in case["expected"]]
     events = codec.parse(body)
     assert [shown(event) for event in events] == expected
@@ -87,12 +94,12 @@ def test_genuine_callbacks_are_read(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", [c for c in CASES if "error" in c], ids=lambda case: str(case["name"]))
 def test_other_callbacks_are_refused(case: dict[str, Any]) -> None:
-    """What SNS did not sign, or not lately, is refused for good, and the refusal tells nothing of its content."""
+    """What AWS did not send, or not lately, is refused for good, and the refusal tells nothing of its content."""
     codec, _ = codec_of(case)
     with pytest.raises(VerificationError) as refusal:
         codec.verify(request_of(case), now=datetime.fromisoformat(case["now"]))
     assert not refusal.value.transient
-    assert "example" not in str(refusal.value)
+    assert not [word for word in ("example", "first-key", "second-key") if word in str(refusal.value)]
 
 
 def test_nothing_is_fetched_from_an_address_that_is_not_snss() -> None:
@@ -116,7 +123,7 @@ def test_every_event_type_of_ses_is_in_the_vectors() -> None:
         event["native_type"]: event["kind"]
         for case in CASES
         for event in case.get("expected", ())
-        if event["kind"] != "unknown"
+        if event["kind"] not in {"unknown", "malformed"}
     }
     assert documented <= seen.keys()
 
@@ -157,11 +164,11 @@ def test_repetitions_share_a_key_and_other_messages_do_not() -> None:
     assert not keys() & keys(MessageId="another", Message=fields["Message"].replace("192.0.2.1", "192.0.2.2"))
 
 
-def test_a_body_that_is_no_message_is_a_payload_error() -> None:
+def test_a_body_that_is_no_text_is_a_payload_error() -> None:
     """Nothing but PayloadError leaves parse."""
     codec, _ = codec_of(GOOD)
     with pytest.raises(PayloadError):
-        codec.parse(VerifiedBody(b"[]"))
+        codec.parse(VerifiedBody(b"\xff\xfe"))
 
 
 def test_undated_events_fall_back_to_the_epoch() -> None:
@@ -199,7 +206,7 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(CASES), st.data())
+@given(st.sampled_from(BY_SNS), st.data())
 def test_mutated_vectors_raise_nothing_else(case: dict[str, Any], data: st.DataObject) -> None:
     """A genuine request with bytes cut out or changed is never taken, unless nothing that is signed changed."""
     request = request_of(case)
@@ -216,7 +223,7 @@ def test_mutated_vectors_raise_nothing_else(case: dict[str, Any], data: st.DataO
 
 PUBLISHED = [
     json.loads(message)
-    for message in (json.loads(c["body"])["Message"] for c in CASES if "expected" in c)
+    for message in (json.loads(c["body"])["Message"] for c in BY_SNS if "expected" in c)
     if message.startswith('{"eventType"')
 ]
 
@@ -240,7 +247,7 @@ def test_messages_of_any_form_are_kept_as_malformed(message: str) -> None:
     codec, _ = codec_of(GOOD)
     body = msgspec.json.encode(json.loads(GOOD["body"]) | {"Message": message.encode("utf-8", "replace").decode()})
     (event,) = codec.parse(VerifiedBody(body, NOW))
-    assert (event.kind, event.native_type, event.occurred_at) == (EventKind.UNKNOWN, "malformed", NOW)
+    assert (event.kind, event.native_type, event.occurred_at) == (EventKind.MALFORMED, "malformed", NOW)
 
 
 # Settings

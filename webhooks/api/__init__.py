@@ -1,0 +1,1 @@
+"""The API that a team's own systems call, below ``/v1``."""

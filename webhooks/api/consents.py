@@ -1,0 +1,182 @@
+"""``POST /v1/consents``: choices from the team's own forms, all of a request or none of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from core.consent import given
+from core.consent_forms import Accepted, ConsentForms, Statement
+from core.ledger import Ledger
+from core.links import Links
+from core.model import RecipientId
+from core.ports import Answered, Batch, Clock
+from core.records import AddressBook, Records
+from core.stores.api_keys import SqliteKeys
+from core.stores.group_commit import GroupCommit
+from webhooks.api.endpoint import Call, Endpoint, ItemError, ProblemError, Scope
+from webhooks.api.problems import INVALID, KEY_REUSED
+
+PATH = "/v1/consents"
+OPERATION = "recordConsents"
+MOST = 1_000
+
+_SUMMARY = "Record choices from your own forms"
+_DESCRIPTION = """\
+Records what people chose in forms of your own, where the address is collected, and answers once that is durable. All
+of it is recorded or, when one item is wrong, nothing; the problem then lists every wrong item. Addresses that are new
+are added to the address book.
+
+A consent quotes the notice that the person was shown, and names its purposes. What a third party collected for you
+does not belong here.
+
+Repeating a request: with an `Idempotency-Key` it is answered as the first time, for seven days. Without one, an item
+that has `occurred_at` and was recorded already is recognised, and answered with the receipt of the entry that stands.
+An item without `occurred_at` is a new statement each time.
+"""
+
+
+class Consents(Struct, frozen=True, forbid_unknown_fields=True):
+    """What people chose."""
+
+    consents: Annotated[tuple[Statement, ...], Meta(min_length=1, max_length=MOST)]
+
+
+class Recorded(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What became of one item, in the order of the request."""
+
+    __repr__ = object.__repr__  # it holds somebody's links
+
+    recipient: Annotated[str, Meta(description="The recipient's pseudonym, in hex.")]
+    receipts: Annotated[tuple[str, ...], Meta(description="Hashes of the ledger entries that record it, in hex.")]
+    choices_url: Annotated[str, Meta(description="The recipient's own link: whoever has it may choose for them.")]
+    pixel_path: Annotated[
+        str, Meta(description="The path of the hosted pixel, below the base URL; empty without any consent.")
+    ]
+
+
+class RecordedConsents(Struct, frozen=True, forbid_unknown_fields=True):
+    """What became of them."""
+
+    consents: tuple[Recorded, ...]
+
+
+Rows = list[tuple[bytes, bytes]]
+"""Recipient and entry hash of each item: what is kept of an answer. Links are made anew: they are somebody's."""
+
+_ROWS = msgspec.msgpack.Decoder(Rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Records choices.
+
+    Attributes:
+        answers: Those that were given before.
+        changed: Told of recipients whose choice is durable, so that the ESPs hear of it.
+    """
+
+    forms: ConsentForms
+    ledger: Ledger
+    book: AddressBook
+    records: Records
+    links: Links
+    answers: SqliteKeys
+    writer: GroupCommit
+    now: Clock
+    changed: Callable[[Collection[RecipientId]], None]
+
+    def endpoint(self) -> Endpoint:
+        """The operation."""
+        return Endpoint(
+            method="POST",
+            path=PATH,
+            operation=OPERATION,
+            scope=Scope.CONSENTS_WRITE,
+            summary=_SUMMARY,
+            description=_DESCRIPTION,
+            body=Consents,
+            answer=RecordedConsents,
+            status=201,
+            problems=(KEY_REUSED,),
+            idempotent=True,
+            handle=self.record,
+        )
+
+    def record(self, call: Call) -> RecordedConsents:
+        """Record what a request holds.
+
+        Raises:
+            ProblemError: an item is wrong, or the idempotency key was used for something else; nothing is changed.
+            StoreError: the store is out of reach; repeat it.
+        """
+        name = _name(call)
+        if name and (before := self.answers.answered(name)):
+            return self._answer(self._told_before(before, call))
+        accepted = self._checked(call.body)
+        # Before the ledger: an entry without its address could reach nobody, an address without entry tracks nobody.
+        self.book.put((each.recipient, each.address, each.locale) for each in accepted)
+        for text in {each.text for each in accepted if each.text}:
+            self._keep_notice(text)
+        return self._answer(self.writer.submit(lambda batch: self._write(batch, call, name, accepted)).result())
+
+    def _write(self, batch: Batch, call: Call, name: bytes | None, accepted: Sequence[Accepted]) -> Rows:
+        if name and (before := batch.answered(name)):  # another request with the same key came first
+            return self._told_before(before, call)
+        hashes = self.forms.record_in(self.ledger, batch, accepted)
+        rows: Rows = [(each.recipient, digest) for each, digest in zip(accepted, hashes, strict=True)]
+        if name:
+            batch.keep_answer(Answered(name, call.digest, msgspec.msgpack.encode(rows), self.now()))
+        return rows
+
+    def _keep_notice(self, text: str) -> None:
+        digest = sha256(text.encode()).hexdigest()
+        if self.records.notice(digest) is None:  # a look is cheaper than a write
+            self.records.put_notice(digest, text)
+
+    def _checked(self, body: Consents) -> Sequence[Accepted]:
+        accepted, faults = self.forms.check(body.consents)
+        if faults:
+            errors = [ItemError(f"#/consents/{f.index}/{f.field}", f.problem) for f in faults]
+            raise ProblemError(INVALID, "Nothing was recorded: mend these items and send all of them again.", errors)
+        return accepted
+
+    def _told_before(self, before: Answered, call: Call) -> Rows:
+        if before.request != call.digest:
+            raise ProblemError(KEY_REUSED, "Give every new request an idempotency key of its own.")
+        return _ROWS.decode(before.answer)
+
+    def _agreed(self, recipients: Collection[RecipientId]) -> set[RecipientId]:
+        """Those who agree to something now: later statements may stand already beside the ones just recorded."""
+        now, forms = self.now(), self.forms
+        heads = self.ledger.store.heads({*recipients})
+        return {r for r, head in heads.items() if given(head.standings, forms.purposes, now, forms.policy)}
+
+    def _answer(self, rows: Rows) -> RecordedConsents:
+        recipients = [RecipientId(recipient) for recipient, _ in rows]
+        # Also of what was known: an earlier attempt may have been written without anybody hearing of it.
+        self.changed(recipients)
+        agreed = self._agreed(recipients)
+        return RecordedConsents(
+            tuple(
+                Recorded(
+                    recipient=recipient.hex(),
+                    receipts=(digest.hex(),),
+                    choices_url=self.links.choices_url(recipient),
+                    pixel_path=self.links.pixel_path(recipient) if recipient in agreed else "",
+                )
+                for recipient, (_, digest) in zip(recipients, rows, strict=True)
+            )
+        )
+
+
+def _name(call: Call) -> bytes | None:
+    """What an answer is kept under: a digest, because callers may put anything into an idempotency key."""
+    if call.idempotency is None:
+        return None
+    return sha256(f"{call.key}\n{OPERATION}\n{call.idempotency}".encode()).digest()

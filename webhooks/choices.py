@@ -4,21 +4,36 @@
     POST     /c/{token}            one of its buttons
     POST     /c/{token}/withdraw   withdrawal by the mail program's own button, in the manner of RFC 8058
     GET|HEAD /c/{token}/withdraw   for a mail program that can only open links: leads to the page
+    GET|HEAD /c/{token}/receipt    the receipts of the last answer, as a file
+    GET|HEAD /c/{token}/record     all that is kept about the person (GDPR art. 15), as a page or ``?format=json``
 
 After a choice the browser is sent back to the page (303, then GET): reloading sends nothing again, and what the page
 confirms is read back from the store. Addresses in answers are relative: the page works under any prefix.
+
+A form sent twice within moments is noted once. A form of another build of the page counts as long as the text is the
+one now in force and that build is known: what the person agreed to is the text, and the ledger names the build that
+was shown. So an update of the page while somebody reads it costs nobody an answer, and a build that nobody can
+reproduce proves nothing.
+
+There is no cookie and no session, so no other site can lend itself a visitor's: the token in the path is all that
+authorises, and whoever has it could send the form from anywhere. Referrers are off and frames are refused, so that the
+page gives it away to nobody. ``Origin`` cannot be asked for: without a referrer browsers send ``null`` with the page's
+own forms. ``Sec-Fetch-Site`` is no protection of the link either, but it tells whether a consent was given on a page
+of ours, where the text was read: one that another site's form sends is refused. A refusal or a withdrawal counts
+wherever it comes from, and mail programs, which send no such header, are not affected.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
+import msgspec
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -26,9 +41,10 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from core.errors import InputError, StoreError, TokenError
-from core.model import NoticeRef, PurposeId, RecipientId, State
+from core.model import NoticeRef, PurposeId
 from webhooks.bodies import bounded
 from webhooks.pages import Message, Pages, Problem, private_headers
+from webhooks.visits import Choices, Statement
 
 log = structlog.get_logger("pixelproof.choices")
 
@@ -38,6 +54,7 @@ MOST_FIELDS = 64
 RETRY_AFTER = 30
 """Seconds, when the store is out of reach."""
 
+_SEEN = re.compile(r"[0-9]{1,9}")
 _FORM = "application/x-www-form-urlencoded"
 _ONE_CLICK = ("List-Unsubscribe", "One-Click")
 _ONE_CLICK_PART = re.compile(
@@ -55,46 +72,15 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
-    """Who came by a link, and where that person stands. ``masked_address`` is None once the address was erased."""
-
-    recipient: RecipientId
-    masked_address: str | None = field(repr=False)
-    locale: str | None
-    states: Mapping[PurposeId, State]
-
-
-class Choices(Protocol):
-    """What the page needs of the domain. Each method raises StoreError when the store is out of reach."""
-
-    async def visit(self, token: str) -> Visit:
-        """The recipient behind a link; raises TokenError when it was altered, is foreign or revoked."""
-        ...
-
-    async def record(
-        self,
-        visit: Visit,
-        given: Sequence[PurposeId],
-        refused: Sequence[PurposeId],
-        notice: NoticeRef,
-        notice_text: str,
-    ) -> None:
-        """Note a choice for all purposes of the notice; durable when it returns, and seen by the next visit."""
-        ...
-
-    async def withdraw(self, visit: Visit, notice: NoticeRef | None) -> None:
-        """Withdraw every purpose; durable when it returns. ``notice`` is None when it is not known what was shown."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
 class Form:
-    """A form of the page, as it was sent."""
+    """A form of the page, as it was sent. ``notice``, ``build`` and ``seen`` say what the page was that held it."""
 
     action: Action
     purposes: frozenset[str]
-    language: str | None
-    notice: str | None
+    language: str | None = None
+    notice: str | None = None
+    build: str | None = None
+    seen: int | None = None
 
 
 def routes(choices: Choices, pages: Pages) -> list[Route]:
@@ -105,6 +91,8 @@ def routes(choices: Choices, pages: Pages) -> list[Route]:
         Route("/c/{token}", site.page(site.choose), methods=["POST"]),
         Route("/c/{token}/withdraw", site.lead_to_page, methods=["GET"]),
         Route("/c/{token}/withdraw", site.one_click, methods=["POST"]),
+        Route("/c/{token}/receipt", site.page(site.receipt), methods=["GET"]),
+        Route("/c/{token}/record", site.page(site.record), methods=["GET"]),
     ]
 
 
@@ -132,27 +120,50 @@ class _Site:
     async def show(self, request: Request) -> Response:
         visit = await self._choices.visit(request.path_params["token"])
         # Only what the store holds is confirmed, whatever the address says.
-        saved = "saved" in request.query_params and any(state in _DECIDED for state in visit.states.values())
+        saved = "saved" in request.query_params and visit.decided
         language = self._language(request, visit.locale)
-        return self._pages.choices(
-            language, visit.states, visit.masked_address, Message.SAVED if saved else Message.NONE
-        )
+        return self._pages.choices(language, visit, Message.SAVED if saved else Message.NONE)
 
     async def choose(self, request: Request) -> Response:
         form = read_form(await _body(request), request.headers.get("content-type", ""))
         visit = await self._choices.visit(request.path_params["token"])
         language = self._language(request, visit.locale, form.language)
-        notice = self._pages.notice(language)
-        current = form.notice == notice.sha256
+        shown = await self._shown(form, language)
         if form.action is Action.WITHDRAW:
-            await self._choices.withdraw(visit, notice.ref if current else None)
-        elif current:
-            given, refused = _split(form, [purpose.id for purpose in notice.purposes])
-            await self._choices.record(visit, given, refused, notice.ref, notice.text)
+            await self._choices.withdraw(visit, shown, form.seen)
+        elif shown is None:
+            return self._pages.choices(language, visit, Message.STALE)
         else:
-            return self._pages.choices(language, visit.states, visit.masked_address, Message.STALE)
+            notice = self._pages.notice(language)
+            given, refused = _split(form, [purpose.id for purpose in notice.purposes])
+            if given and from_elsewhere(request.headers):
+                raise InputError("a consent that another site sends")
+            await self._choices.record(visit, Statement(given, refused, shown, notice.text, form.seen))
         query = urlencode({"saved": 1, "lang": language})
         return RedirectResponse(f"?{query}", HTTPStatus.SEE_OTHER, private_headers())
+
+    async def _shown(self, form: Form, language: str) -> NoticeRef | None:
+        """What a form's page showed; None where that is another text than the one in force, or cannot be told."""
+        if form.build is None or form.notice != self._pages.notice(language).sha256:
+            return None
+        if form.build != self._pages.build.digest and not await self._choices.knows_build(form.build):
+            return None
+        return self._pages.shown(language, form.build)
+
+    async def receipt(self, request: Request) -> Response:
+        visit = await self._choices.visit(request.path_params["token"])
+        receipts = await self._choices.receipts(visit)
+        if not receipts:
+            return self._pages.problem(Problem.NO_RECEIPT, self._language(request, visit.locale))
+        document = {"kind": "pixelproof-receipts", "v": 1, "receipts": receipts}
+        return _file(document, f"receipt-{receipts[-1].says.received_at:%Y-%m-%d}.json")
+
+    async def record(self, request: Request) -> Response:
+        visit = await self._choices.visit(request.path_params["token"])
+        person = await self._choices.person(visit)
+        if request.query_params.get("format") == "json":
+            return _file(person, f"record-{person.as_of:%Y-%m-%d}.json")
+        return self._pages.record(self._language(request, visit.locale), visit, person)
 
     async def lead_to_page(self, request: Request) -> Response:
         return RedirectResponse(
@@ -162,7 +173,7 @@ class _Site:
     async def one_click(self, request: Request) -> Response:
         try:
             check_one_click(await _body(request), request.headers.get("content-type", ""))
-            await self._choices.withdraw(await self._choices.visit(request.path_params["token"]), None)
+            await self._choices.withdraw(await self._choices.visit(request.path_params["token"]), None, None)
         except TokenError:
             return _plain("unknown link", Problem.UNKNOWN_LINK.status)
         except InputError:
@@ -184,9 +195,6 @@ class _Site:
         return _retry_later(answer) if problem is Problem.TRY_AGAIN else answer
 
 
-_DECIDED = frozenset({State.GIVEN, State.REFUSED, State.WITHDRAWN, State.OBJECTED})
-
-
 def read_form(body: bytes, content_type: str) -> Form:
     """The form that a body holds; no I/O.
 
@@ -203,9 +211,20 @@ def read_form(body: bytes, content_type: str) -> Form:
             purposes=frozenset(fields.get("purpose", [])),
             language=fields.get("lang", [None])[0],
             notice=fields.get("notice", [None])[0],
+            build=fields.get("build", [None])[0],
+            seen=_number(fields.get("seen", [""])[0]),
         )
     except (KeyError, ValueError):
         raise InputError("the form names no action of the page") from None
+
+
+def _number(text: str) -> int | None:
+    return int(text) if _SEEN.fullmatch(text) else None
+
+
+def from_elsewhere(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that a page of another site sent the request (Fetch Metadata, ``Sec-Fetch-Site``)."""
+    return headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}
 
 
 def _split(form: Form, asked: Sequence[PurposeId]) -> tuple[list[PurposeId], list[PurposeId]]:
@@ -251,14 +270,24 @@ def _kind(content_type: str) -> str:
 
 
 async def _body(request: Request) -> bytes:
+    """A form's body; raises InputError when it is too large, and HTTPException (408) when it is too slow to come."""
     try:
         return await bounded(request, LONGEST_BODY)
-    except HTTPException:
+    except HTTPException as error:
+        if error.status_code == HTTPStatus.REQUEST_TIMEOUT:
+            raise
         raise InputError("the form is larger than 64 KiB") from None
 
 
 def _plain(text: str, status: HTTPStatus) -> Response:
     return PlainTextResponse(f"{text}\n", status, private_headers())
+
+
+def _file(document: Any, name: str) -> Response:  # noqa: ANN401 - whatever msgspec can write
+    """A document to keep, in a form that people may read as well."""
+    body = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    headers = {**private_headers(), "Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(body, HTTPStatus.OK, headers, media_type="application/json")
 
 
 def _retry_later(answer: Response) -> Response:

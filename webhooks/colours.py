@@ -36,17 +36,17 @@ def contrast(one: str, other: str) -> float:
 
 def readable(colour: str, surface: str) -> str:
     """The colour itself, or the nearest shade of it towards black or white that can be read on LIGHT or DARK."""
-    end = _text_on(surface)
+    end = text_on(surface)
     shades = (_mix(colour, end, step / _STEPS) for step in range(_STEPS + 1))
     return next(shade for shade in shades if contrast(shade, surface) >= READABLE[surface])
 
 
 def _properties(accent: str, surface: str) -> str:
     shade = readable(accent, surface)
-    return f"--surface:{surface};--accent:{shade};--on-accent:{_text_on(shade)}"
+    return f"--surface:{surface};--accent:{shade};--on-accent:{text_on(shade)}"
 
 
-def _text_on(surface: str) -> str:
+def text_on(surface: str) -> str:
     """Black or white, whichever is easier to read there: never below 4.58 to 1."""
     return max("#000000", "#ffffff", key=lambda text: contrast(text, surface))
 

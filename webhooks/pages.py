@@ -5,30 +5,44 @@ The notice (``core.notices``) is what a person agrees to; the words around it co
 
 The style sheet is inline and allowed by its digest: one request shows the page. A logo is the only other resource
 and the content security policy allows exactly that one; as a ``data:`` URL it asks nothing of any server.
+
+What a person was shown can be told later: forms quote the digest of the notice's text and the build of the page
+(``webhooks.page_build``), and both go into the ledger with the answer.
 """
 
 from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache, partial
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import quote
 
+import msgspec
+from babel.dates import format_datetime
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
+from core.addresses import RECIPIENT_BYTES
 from core.errors import SettingsError
-from core.model import Party, PurposeId, State
-from core.notices import Disclosure, RenderedNotice, load, render
+from core.model import NoticeRef, Party, PurposeId, RecipientId, State
+from core.notices import PERSONALISATION_OPTIONS, PURPOSES, TEXTS, Disclosure, RenderedNotice, load, render
+from core.person import PersonRecord
 from webhooks.colours import theme
-from webhooks.words import accepted, load_words, negotiate
+from webhooks.page_build import Build, build_of
+from webhooks.prepared import Gaps, Prepared
+from webhooks.visits import DECIDED, Visit
+from webhooks.words import LOCALES, accepted, load_words, negotiate
 
 HERE = Path(__file__).parent
+STANDINGS_KEPT = 256
+"""How many pages, of people who stand differently, are kept ready; each takes some 20 KB."""
 
 _LOGO = re.compile(
     r"(?P<data>data:)image/[a-z+]+;base64,[a-z0-9+/=]+|(?P<address>https://[a-z0-9.:-]+/[a-z0-9_./%~-]*)",
@@ -50,6 +64,7 @@ class Problem(StrEnum):
     UNKNOWN_LINK = "unknown_link"
     BAD_FORM = "bad_form"
     TRY_AGAIN = "try_again"
+    NO_RECEIPT = "no_receipt"
 
     @property
     def status(self) -> HTTPStatus:
@@ -61,6 +76,7 @@ _STATUS = {
     Problem.UNKNOWN_LINK: HTTPStatus.NOT_FOUND,
     Problem.BAD_FORM: HTTPStatus.BAD_REQUEST,
     Problem.TRY_AGAIN: HTTPStatus.SERVICE_UNAVAILABLE,
+    Problem.NO_RECEIPT: HTTPStatus.NOT_FOUND,
 }
 
 
@@ -100,6 +116,7 @@ class Pages:
 
     Attributes:
         languages: Those that have both a notice and a catalogue.
+        build: The build of the choices page.
     """
 
     def __init__(self, settings: PageSettings) -> None:
@@ -116,6 +133,11 @@ class Pages:
             retention_months=settings.retention_months,
         )
         self._notices = {language: render(notices, language, disclosure) for language in self.languages}
+        whole = replace(disclosure, purposes=PURPOSES, options=PERSONALISATION_OPTIONS)
+        self._headings = {
+            language: {purpose.id: purpose.heading for purpose in render(notices, language, whole).purposes}
+            for language in self.languages
+        }
         self._words = words
         css = theme(settings.accent) + (HERE / "static" / "page.css").read_text("utf-8")
         self._headers = _headers(css, _logo_source(settings.logo_url))
@@ -124,8 +146,14 @@ class Pages:
         )
         names = {language: words[language].own_name for language in self.languages}
         environment.globals.update(settings=settings, css=Markup(css), names=names)  # noqa: S704 - our own file
+        self._gaps = Gaps(("token", "address", "seen"))
+        self._prepared = lru_cache(STANDINGS_KEPT)(self._prepare)
         self._choices = environment.get_template("choices.html")
+        self._record = environment.get_template("record.html")
         self._problem = environment.get_template("problem.html")
+        self.build = Build("", "")
+        self.build = build_of({**_files(settings), **self._finished()})
+        self._prepared.cache_clear()  # those pages name no build
 
     def language(self, *, asked: str | None, locale: str | None, accept_language: str) -> str:
         """The language to answer in: the one asked for, the recipient's, the browser's, or the settings' default."""
@@ -138,29 +166,58 @@ class Pages:
         """The notice as the page shows it in that language."""
         return self._notices[language]
 
-    def choices(
-        self,
-        language: str,
-        states: Mapping[PurposeId, State],
-        address: str | None,
-        message: Message = Message.NONE,
-    ) -> HTMLResponse:
-        """The page on which a person chooses. ``address`` is masked; None when nobody holds it any more."""
+    def shown(self, language: str, build: str | None = None) -> NoticeRef:
+        """What the ledger notes of the notice in that language, as a build of the page showed it: this one's."""
+        return replace(self._notices[language].ref, build=build or self.build.digest)
+
+    def choices(self, language: str, visit: Visit, message: Message = Message.NONE) -> HTMLResponse:
+        """The page on which a person chooses."""
+        status = HTTPStatus.CONFLICT if message is Message.STALE else HTTPStatus.OK
+        return self._response(self._choices_html(language, visit, message), language, status)
+
+    def _choices_html(self, language: str, visit: Visit, message: Message) -> str:
+        prepared = self._prepared(language, tuple(visit.states.items()), bool(visit.masked_address), message)
+        own = {"token": quote(visit.token, safe=""), "address": visit.masked_address or "", "seen": str(visit.entries)}
+        return prepared.filled(own)
+
+    def _prepare(
+        self, language: str, states: tuple[tuple[PurposeId, State], ...], has_address: bool, message: Message
+    ) -> Prepared:
+        """The choices page of all who stand like this."""
         notice = self._notices[language]
-        given_ids = {purpose for purpose, state in states.items() if state is State.GIVEN}
+        given_ids = {purpose for purpose, state in states if state is State.GIVEN}
         given = [purpose for purpose in notice.purposes if purpose.id in given_ids]
         html = self._choices.render(
+            {**self._gaps.marks, **({} if has_address else {"address": ""})},
             _=self._words[language],
             language=language,
             notice=notice,
-            states=states,
+            build=self.build,
+            states=dict(states),
+            decided=any(state in DECIDED for _, state in states),
             given=given,
             given_otherwise=len(given_ids) > len(given),
-            address=address,
             message=message,
         )
-        status = HTTPStatus.CONFLICT if message is Message.STALE else HTTPStatus.OK
-        return self._response(html, language, status)
+        return self._gaps.cut(html)
+
+    def _finished(self) -> dict[str, bytes]:
+        """The page of somebody who has not answered, in every language."""
+        nobody = Visit(RecipientId(bytes(RECIPIENT_BYTES)), "", None, None, {})
+        pages = {language: self._choices_html(language, nobody, Message.NONE) for language in self.languages}
+        return {f"page.{language}.html": html.encode() for language, html in pages.items()}
+
+    def record(self, language: str, visit: Visit, person: PersonRecord) -> HTMLResponse:
+        """The page that tells a person all that is held."""
+        html = self._record.render(
+            _=self._words[language],
+            language=language,
+            headings=self._headings[language],
+            when=partial(_when, language=language),
+            visit=visit,
+            person=person,
+        )
+        return self._response(html, language, HTTPStatus.OK)
 
     def problem(self, problem: Problem, language: str) -> HTMLResponse:
         """A page that says what to do next, and nothing about anybody."""
@@ -180,6 +237,23 @@ def private_headers() -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
         "X-Robots-Tag": "noindex, nofollow",
     }
+
+
+def _files(settings: PageSettings) -> dict[str, bytes]:
+    """The files that the choices page is made of, by their path in the project, and the settings that show on it."""
+    named = {
+        **{f"webhooks/templates/{name}": HERE / "templates" / name for name in ("base.html", "choices.html")},
+        **{f"webhooks/locales/{path.relative_to(LOCALES)}": path for path in LOCALES.glob("*/LC_MESSAGES/*.po")},
+        **{f"core/notice_texts/{path.name}": path for path in TEXTS.glob(f"{settings.notice_version}.*.toml")},
+        "webhooks/static/page.css": HERE / "static" / "page.css",
+    }
+    files = {name: path.read_bytes() for name, path in named.items()}
+    return {**files, "settings": msgspec.json.encode(settings, order="sorted")}
+
+
+def _when(at: datetime, language: str) -> str:
+    """A time as people write it, in UTC: nobody knows where the reader is."""
+    return f"{format_datetime(at, 'medium', UTC, language)} UTC"
 
 
 def _headers(css: str, image: str) -> dict[str, str]:

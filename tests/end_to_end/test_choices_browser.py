@@ -5,120 +5,45 @@ Screenshots go to ``artifacts/``.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import product
-from pathlib import Path
-from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
-from starlette.applications import Starlette
+from playwright.sync_api import Browser
 
-from connectors.simulators.serving import served
 from core.model import PurposeId, State
 from core.notices import PURPOSES
-from tests.choices_in_memory import SETTINGS, TOKEN, ChoicesInMemory
-from webhooks.choices import routes
-from webhooks.pages import Pages
+from tests.browser import SCHEMES, VIEWS, Scheme, Site, chromium, needs_chromium, screenshot, sideways, site_in, tab_to
+from tests.choices_in_memory import TOKEN
 
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-ARTIFACTS = Path(__file__).parents[2] / "artifacts"
-VIEWS = list(product(("fr", "en"), (320, 1280), ("light", "dark")))
 GIVEN = {PurposeId("personalisation"): State.GIVEN}
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
-
-
-@dataclass
-class Site:
-    """The served page and what it records."""
-
-    choices: ChoicesInMemory
-    browser: Browser
-    url: str
-
-    def open(
-        self,
-        language: str = "en",
-        width: int = 1280,
-        scheme: Literal["light", "dark"] = "light",
-        path: str = f"/c/{TOKEN}",
-        *,
-        script: bool = True,
-    ) -> Page:
-        """The page, as one person's browser shows it. What it complains about fails the test."""
-        context = self.browser.new_context(
-            viewport={"width": width, "height": 900},
-            color_scheme=scheme,
-            locale=language,
-            java_script_enabled=script,
-        )
-        page = context.new_page()
-        page.on("console", lambda message: self.complaints.append(message.text))
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.goto(self.url + path)
-        return page
-
-    def __post_init__(self) -> None:
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The system's Chromium."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def site(browser: Browser) -> Iterator[Site]:
     """The page of one recipient, over HTTP."""
-    choices = ChoicesInMemory()
-    with served(Starlette(routes=routes(choices, Pages(SETTINGS)))) as url:
-        yield Site(choices, browser, url)
-        for context in browser.contexts:
-            context.close()
-
-
-def tab_to(page: Page, target: Locator) -> int:
-    """Press Tab until the element has the focus; answers how often."""
-    for presses in range(1, 40):
-        page.keyboard.press("Tab")
-        if target.evaluate("element => element === document.activeElement"):
-            return presses
-    raise AssertionError("the element cannot be reached by keyboard")
-
-
-def screenshot(page: Page, name: str) -> None:
-    """Keep what it looks like."""
-    ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"choices-{name}.png", full_page=True)
+    with site_in(browser) as site:
+        yield site
 
 
 @pytest.mark.parametrize(("language", "width", "scheme"), VIEWS)
-def test_the_page_fits_every_view(site: Site, language: str, width: int, scheme: Literal["light", "dark"]) -> None:
+def test_the_page_fits_every_view(site: Site, language: str, width: int, scheme: Scheme) -> None:
     """Nothing overflows sideways, closed or open; buttons are large enough and equal; the style sheet applies."""
     page = site.open(language, width, scheme)
     assert page.locator("html").get_attribute("lang") == language
-    screenshot(page, f"{language}-{width}-{scheme}")
+    screenshot(page, f"choices-{language}-{width}-{scheme}")
     for summary in page.locator("summary").all():
         summary.click()
-    screenshot(page, f"{language}-{width}-{scheme}-open")
-    assert page.evaluate("document.documentElement.scrollWidth") == width
+    screenshot(page, f"choices-{language}-{width}-{scheme}-open")
+    assert sideways(page) == []
     accept, refuse = (page.locator(f"button[value={value}]").bounding_box() for value in ("accept_all", "refuse_all"))
     assert accept is not None
     assert refuse is not None
@@ -130,7 +55,7 @@ def test_the_page_fits_every_view(site: Site, language: str, width: int, scheme:
 
 
 @pytest.mark.parametrize(("language", "width", "scheme"), VIEWS)
-def test_a_saved_choice_is_seen(site: Site, language: str, width: int, scheme: Literal["light", "dark"]) -> None:
+def test_a_saved_choice_is_seen(site: Site, language: str, width: int, scheme: Scheme) -> None:
     """After saving one purpose the confirmation is in view, and withdrawing is one button in view as well."""
     page = site.open(language, width, scheme)
     use = page.locator("article", has=page.locator("#personalisation"))
@@ -138,7 +63,7 @@ def test_a_saved_choice_is_seen(site: Site, language: str, width: int, scheme: L
     use.locator("input").check()
     page.locator("button[value=save]").click()
     page.get_by_role("status").wait_for()
-    screenshot(page, f"{language}-{width}-{scheme}-saved")
+    screenshot(page, f"choices-{language}-{width}-{scheme}-saved")
     ((given, refused, _notice, _text),) = site.choices.recorded
     assert given == ("personalisation",)
     assert len(refused) == 4
@@ -146,17 +71,17 @@ def test_a_saved_choice_is_seen(site: Site, language: str, width: int, scheme: L
         box = seen.bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= 900
-    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert sideways(page) == []
 
 
 @pytest.mark.parametrize("language", ["fr", "en"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_problem_pages_look_alike(site: Site, language: str, scheme: Literal["light", "dark"]) -> None:
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_problem_pages_look_alike(site: Site, language: str, scheme: Scheme) -> None:
     """An unknown link shows a page of the same look."""
     page = site.open(language, 320, scheme, "/c/unknown")
-    screenshot(page, f"{language}-320-{scheme}-unknown")
+    screenshot(page, f"choices-{language}-320-{scheme}-unknown")
     assert page.locator("h1").count() == 1
-    assert page.evaluate("document.documentElement.scrollWidth") == 320
+    assert sideways(page) == []
 
 
 @pytest.mark.parametrize("action", ["refuse_all", "accept_all"])
@@ -170,7 +95,7 @@ def test_the_keyboard_alone_is_enough(site: Site, action: str) -> None:
     )
     assert outline == "solid3px"
     assert button.evaluate("e => { const b = e.getBoundingClientRect(); return b.top >= 0 && b.bottom <= innerHeight }")
-    screenshot(page, f"focus-{action}")
+    screenshot(page, f"choices-focus-{action}")
     page.keyboard.press("Enter")
     page.get_by_role("status").wait_for()
     ((given, refused, _notice, _text),) = site.choices.recorded

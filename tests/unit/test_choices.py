@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.applications import Starlette
 
 from core.errors import InputError, StoreError, TokenError
 from core.model import NoticeRef, PurposeId, State
 from core.notices import PURPOSES
-from tests.choices_in_memory import SETTINGS, TOKEN, ChoicesInMemory
-from webhooks.choices import check_one_click, read_form, routes
-from webhooks.pages import Pages
+from tests.choices_in_memory import TOKEN, ChoicesInMemory
+from tests.pages_read import PAGE, PAGES, call, press, untouched
+from webhooks.choices import check_one_click, read_form
 
-PAGES = Pages(SETTINGS)
-PAGE = f"/c/{TOKEN}"
 WITHDRAW = f"/c/{TOKEN}/withdraw"
 FORM = "application/x-www-form-urlencoded"
 LIMIT = 64 * 1024
@@ -31,37 +25,6 @@ ONE_CLICK = b"List-Unsubscribe=One-Click"
 def choices() -> ChoicesInMemory:
     """One recipient who has said nothing yet."""
     return ChoicesInMemory()
-
-
-def call(
-    choices: ChoicesInMemory,
-    method: str,
-    path: str,
-    *,
-    body: bytes | AsyncIterator[bytes] | None = None,
-    headers: Mapping[str, str] | None = None,
-    **options: Any,  # noqa: ANN401 - whatever httpx takes
-) -> httpx.Response:
-    """One request to the application."""
-
-    async def request() -> httpx.Response:
-        app = Starlette(routes=routes(choices, PAGES))
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://pages.test") as client:
-            return await client.request(method, path, content=body, headers=headers, **options)
-
-    return asyncio.run(request())
-
-
-def press(choices: ChoicesInMemory, action: str, language: str = "en", **fields: object) -> httpx.Response:
-    """Press a button of the page as it now is."""
-    shown = {"lang": language, "notice": PAGES.notice(language).sha256, "action": action}
-    return call(choices, "POST", PAGE, data={**shown, **fields})
-
-
-def untouched(choices: ChoicesInMemory) -> bool:
-    """Whether nothing at all was noted."""
-    return choices.recorded == [] and choices.withdrawn == []
 
 
 # Looking
@@ -121,7 +84,8 @@ def test_each_button_records_what_it_says(
     notice = PAGES.notice(language)
     refused = tuple(purpose for purpose in PURPOSES if purpose not in given)
     assert answer.status_code == 303
-    assert choices.recorded == [(given, refused, NoticeRef("2026-11", language, notice.sha256), notice.text)]
+    shown = NoticeRef("2026-11", language, notice.sha256, PAGES.build.digest)
+    assert choices.recorded == [(given, refused, shown, notice.text)]
     assert choices.withdrawn == []
 
 
@@ -223,6 +187,35 @@ def test_large_bodies_are_refused(choices: ChoicesInMemory, path: str) -> None:
     assert len(choices.withdrawn) == 1
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "nonsense"])
+def test_a_consent_counts_from_the_page_alone(choices: ChoicesInMemory, site: str) -> None:
+    """A consent that a browser sends from another site is refused; no to everything and withdrawing count."""
+    elsewhere = {"sec-fetch-site": site, "origin": "null"}
+    shown = {"lang": "en", "notice": PAGES.notice("en").sha256, "build": PAGES.build.digest, "seen": "0"}
+    for action, more, status in (
+        ("accept_all", {}, 400),
+        ("save", {"purpose": "profiling"}, 400),
+        ("save", {}, 303),
+        ("refuse_all", {}, 303),
+        ("withdraw", {}, 303),
+    ):
+        answer = call(choices, "POST", PAGE, data={**shown, "action": action, **more}, headers=elsewhere)
+        assert answer.status_code == status
+    assert [given for given, *_ in choices.recorded] == [(), ()]
+    assert len(choices.withdrawn) == 1
+    one_click = call(choices, "POST", WITHDRAW, body=ONE_CLICK, headers={**elsewhere, "content-type": FORM})
+    assert one_click.status_code == 200
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+def test_a_browsers_own_form_counts(choices: ChoicesInMemory, site: str) -> None:
+    """The page's own form has no origin to show, since referrers are off."""
+    shown = {"lang": "en", "notice": PAGES.notice("en").sha256, "build": PAGES.build.digest, "action": "accept_all"}
+    headers = {"sec-fetch-site": site, "origin": "null"}
+    assert call(choices, "POST", PAGE, data=shown, headers=headers).status_code == 303
+    assert len(choices.recorded) == 1
+
+
 # Withdrawing
 
 
@@ -231,7 +224,7 @@ def test_withdrawing_covers_everything(choices: ChoicesInMemory) -> None:
     choices.states = {PurposeId("profiling"): State.GIVEN}
     answer = press(choices, "withdraw")
     assert answer.status_code == 303
-    assert choices.withdrawn == [PAGES.notice("en").ref]
+    assert choices.withdrawn == [PAGES.shown("en")]
     assert choices.recorded == []
     assert "You accept none of the uses" in call(choices, "GET", PAGE + answer.headers["location"]).text
 

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import product
 
 import pytest
@@ -17,50 +16,9 @@ from starlette.responses import Response
 from core.errors import NoticeError, SettingsError
 from core.model import Party, PurposeId, Role, State
 from core.notices import PURPOSES
-from tests.choices_in_memory import SETTINGS
+from tests.choices_in_memory import SETTINGS, person
+from tests.pages_read import ADDRESS, GIVEN, LANGUAGES, PAGES, Tree, body, visit
 from webhooks.pages import Message, Pages, PageSettings, Problem
-
-LANGUAGES = ("en", "fr")
-ADDRESS = "l••••n@e••••e.org"
-PAGES = Pages(SETTINGS)
-GIVEN = {PurposeId("profiling"): State.GIVEN, PurposeId("performance"): State.REFUSED}
-VOID = {"meta", "link", "input", "img", "br"}
-
-
-class Tree(HTMLParser):
-    """Every element with its attributes, and the text that can be seen."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(html)
-        assert self._open == [], "every element is closed"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note an element."""
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        """The innermost element ends."""
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        """Text counts as seen outside the head."""
-        if "head" not in self._open:
-            self.text += data
-
-    def all(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
-        """The attributes of all elements of a kind that have these values."""
-        return [have for name, have in self.elements if name == tag and attributes.items() <= have.items()]
-
-
-def body(response: Response) -> str:
-    """The page."""
-    return bytes(response.body).decode()
 
 
 def page(
@@ -71,7 +29,7 @@ def page(
 ) -> Tree:
     """The choices page, taken apart."""
     pages = Pages(settings) if settings else PAGES
-    return Tree(body(pages.choices(language, states or {}, ADDRESS, message)))
+    return Tree(body(pages.choices(language, visit(states), message)))
 
 
 # What is on the page
@@ -125,7 +83,7 @@ def test_what_was_given_stays_ticked() -> None:
 
 def test_the_enter_key_in_a_box_saves_the_boxes() -> None:
     """Boxes belong to the form whose only button saves them: Enter never accepts everything."""
-    html = body(PAGES.choices("en", {}, ADDRESS))
+    html = body(PAGES.choices("en", visit()))
     each = re.search(r'<form method="post" id="each">(.*?)</form>', html, re.DOTALL)
     assert each is not None
     assert re.findall(r"<button[^>]*value=\"(\w+)\"", each[1]) == ["save"]
@@ -173,14 +131,14 @@ def test_every_state_can_be_shown(state: State) -> None:
 
 def test_a_changed_text_is_said() -> None:
     """The page for a stale form says that nothing was saved, and answers 409."""
-    response = PAGES.choices("en", {}, ADDRESS, Message.STALE)
+    response = PAGES.choices("en", visit(), Message.STALE)
     assert response.status_code == 409
     assert "Nothing was saved" in Tree(body(response)).text
 
 
 def test_the_page_stands_without_an_address() -> None:
     """Once the address was erased the page still works, and shows none."""
-    html = body(PAGES.choices("en", {}, None))
+    html = body(PAGES.choices("en", visit(address=None)))
     assert 'class="address"' not in html
     assert len(Tree(html).all("button", value="refuse_all")) == 1
 
@@ -190,7 +148,7 @@ def test_names_are_escaped() -> None:
     evil = "<script>alert(1)</script>"
     parties = (Party('"><img src=x>', Role.PROCESSOR, "<b>"),)
     pages = Pages(replace(SETTINGS, sender=Party(evil, Role.CONTROLLER), parties=parties))
-    answers = [pages.choices("en", {}, "<i>@x"), *(pages.problem(problem, "en") for problem in Problem)]
+    answers = [pages.choices("en", visit(address="<i>@x")), *(pages.problem(problem, "en") for problem in Problem)]
     for html in map(body, answers):
         tree = Tree(html)
         assert not {"script", "img", "b", "i"} & {name for name, _ in tree.elements}
@@ -242,12 +200,12 @@ def test_any_header_gives_a_language(header: str) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_language_is_declared_and_can_be_switched(language: str) -> None:
     """The document, the header and the switch agree on the language; the other one is a link."""
-    response = PAGES.choices(language, {}, ADDRESS)
+    response = PAGES.choices(language, visit())
     tree = Tree(body(response))
     (other,) = {*LANGUAGES} - {language}
     assert tree.all("html") == [{"lang": language}]
     assert response.headers["content-language"] == language
-    assert tree.all("a") == [{"href": f"?lang={other}", "lang": other, "hreflang": other}]
+    assert tree.all("a", lang=other) == [{"href": f"?lang={other}", "lang": other, "hreflang": other}]
     assert tree.all("span", lang=language) == [{"lang": language, "aria-current": "true"}]
 
 
@@ -256,7 +214,13 @@ def test_language_is_declared_and_can_be_switched(language: str) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize(
-    ("problem", "status"), [(Problem.UNKNOWN_LINK, 404), (Problem.BAD_FORM, 400), (Problem.TRY_AGAIN, 503)]
+    ("problem", "status"),
+    [
+        (Problem.UNKNOWN_LINK, 404),
+        (Problem.BAD_FORM, 400),
+        (Problem.TRY_AGAIN, 503),
+        (Problem.NO_RECEIPT, 404),
+    ],
 )
 def test_problem_pages_say_what_to_do_and_nothing_of_anybody(language: str, problem: Problem, status: int) -> None:
     """Each has its status, a heading and advice in the language asked for; no form, no address."""
@@ -280,7 +244,8 @@ def test_problem_pages_differ() -> None:
 
 def answers() -> list[Response]:
     """One of every page."""
-    return [PAGES.choices("en", GIVEN, ADDRESS), *(PAGES.problem(problem, "fr") for problem in Problem)]
+    record = PAGES.record("fr", visit(GIVEN), person(states=GIVEN, address=ADDRESS))
+    return [PAGES.choices("en", visit(GIVEN)), record, *(PAGES.problem(problem, "fr") for problem in Problem)]
 
 
 @pytest.mark.parametrize("response", answers())
@@ -327,7 +292,7 @@ def test_pages_ask_nothing_of_anybody(response: Response) -> None:
 )
 def test_a_logo_is_the_only_resource(logo: str, source: str) -> None:
     """The policy allows exactly the logo, which has the sender's name for those who do not see it."""
-    response = Pages(replace(SETTINGS, logo_url=logo)).choices("en", {}, ADDRESS)
+    response = Pages(replace(SETTINGS, logo_url=logo)).choices("en", visit())
     assert f"; img-src {source}; " in response.headers["content-security-policy"]
     (image,) = Tree(body(response)).all("img")
     assert (image["src"], image["alt"], image["referrerpolicy"]) == (logo, "Librairie du Canal", "no-referrer")

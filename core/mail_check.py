@@ -18,6 +18,7 @@ from core.errors import PlanError
 from core.mail_blocks import Blocks, without_template_comments
 from core.mail_html import Fetch, Link, scan
 from core.mail_pixels import Pixel, line_of, line_starts, pixel_of, replaced_tags
+from core.merge_fields import ALL, MergeSyntax
 from core.model import Campaign, Halves, Mechanism
 
 
@@ -40,54 +41,6 @@ class MailFinding:
     rule: str
     message: str
 
-
-@dataclass(frozen=True, slots=True)
-class MergeSyntax:
-    """How the templates of an ESP write the recipient's two fields.
-
-    ``choices`` and ``pixel`` find the fields; ``choices_name`` and ``pixel_name`` are what conditions call them;
-    ``choices_words``, ``pixel_words`` and ``guard_words`` are how messages write them.
-    """
-
-    choices: re.Pattern[str]
-    pixel: re.Pattern[str]
-    choices_name: str
-    pixel_name: str
-    choices_words: str
-    pixel_words: str
-    guard_words: str
-
-
-def _handlebars(choices: str, pixel: str) -> MergeSyntax:
-    return MergeSyntax(
-        choices=re.compile(r"\{\{\{?\s{0,9}" + choices + r"\s{0,9}\}?\}\}"),
-        pixel=re.compile(r"\{\{\{?\s{0,9}" + pixel + r"\s{0,9}\}?\}\}"),
-        choices_name=choices,
-        pixel_name=pixel,
-        choices_words=f"{{{{{choices}}}}}",
-        pixel_words=f"{{{{{pixel}}}}}",
-        guard_words=f"{{{{#if {pixel}}}}} … {{{{/if}}}}",
-    )
-
-
-HANDLEBARS = _handlebars("choices_url", "pixel_path")
-"""SendGrid's dynamic templates and the templates of SES."""
-
-SENDGRID_FIELDS = _handlebars("pixelproof_choices_url", "pixelproof_pixel_path")
-"""SendGrid's Single Sends, which take a contact's custom fields."""
-
-MAILCHIMP = MergeSyntax(
-    choices=re.compile(r"\*\|PPCHOICES\|\*"),
-    pixel=re.compile(r"\*\|PPPIXEL\|\*"),
-    choices_name="PPCHOICES",
-    pixel_name="PPPIXEL",
-    choices_words="*|PPCHOICES|*",
-    pixel_words="*|PPPIXEL|*",
-    guard_words="*|IF:PPPIXEL|* … *|END:IF|*",
-)
-"""The merge tags of a Mailchimp audience."""
-
-ALL = (HANDLEBARS, SENDGRID_FIELDS, MAILCHIMP)
 
 _CHOICES_PATH = re.compile(r"/c/[A-Za-z0-9_-]{44}(?![A-Za-z0-9_-])")
 """The path of a link to the choices, as :class:`core.links.Links` makes it; also within an ESP's link for clicks."""

@@ -17,6 +17,7 @@ from connectors.sendgrid.settings import (
     confidential,
 )
 from core.errors import SettingsError
+from core.merge_fields import HANDLEBARS, SENDGRID_FIELDS
 from core.ports import Capability, Connector, Provider, ProviderContext, WebhookCodec
 
 
@@ -76,4 +77,5 @@ PROVIDER = Provider(
     settings=SendGridSettings,
     connector=connector,
     codec=codec,
+    templates={"mail-send": HANDLEBARS, "single-send": SENDGRID_FIELDS},
 )

@@ -16,7 +16,7 @@ from connectors.sendgrid.api import Api
 from connectors.sendgrid.settings import CAMPAIGN_ARG, NAME, RECIPIENT_ARG, SendGridSettings
 from connectors.sendgrid.templates import check_keys, check_unchanged, checked_version
 from core.errors import AmbiguousOutcome, PlanError, ProviderError, ProviderRefused
-from core.mail_check import HANDLEBARS
+from core.merge_fields import HANDLEBARS
 from core.model import (
     Addressee,
     AppliedPlan,

@@ -18,7 +18,7 @@ from connectors.sendgrid.settings import NAME, SINGLE_SEND, SendGridSettings
 from connectors.sendgrid.single_sends import SingleSends, Wanted
 from connectors.sendgrid.templates import Version, check_keys, check_unchanged, checked_version
 from core.errors import AmbiguousOutcome, PlanError, ProviderError
-from core.mail_check import SENDGRID_FIELDS
+from core.merge_fields import SENDGRID_FIELDS
 from core.model import (
     Addressee,
     AppliedPlan,

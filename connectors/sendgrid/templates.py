@@ -15,7 +15,8 @@ import msgspec
 from connectors.sendgrid.api import Api
 from connectors.sendgrid.settings import NAME
 from core.errors import PlanError, ProviderError, ProviderRefused
-from core.mail_check import MergeSyntax, check_campaign, refuse
+from core.mail_check import check_campaign, refuse
+from core.merge_fields import MergeSyntax
 from core.model import Campaign, Halves
 
 _TEMPLATE_ID = re.compile(r"d-[0-9a-f]{32}")

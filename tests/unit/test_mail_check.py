@@ -9,17 +9,14 @@ import pytest
 
 from core.errors import PlanError
 from core.mail_check import (
-    HANDLEBARS,
-    MAILCHIMP,
-    SENDGRID_FIELDS,
     MailFinding,
     MailKind,
-    MergeSyntax,
     check_campaign,
     check_html,
     check_text,
     refuse,
 )
+from core.merge_fields import HANDLEBARS, MAILCHIMP, SENDGRID_FIELDS, MergeSyntax
 from core.model import Campaign, CampaignId, CampaignKind, Halves, Mechanism, PurposeId
 
 TOKEN = "AZkq3T0vX9d_f7Gh2LmP5sRw8-yBcEj4NuQoVi6KxHt1"

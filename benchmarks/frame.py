@@ -73,12 +73,14 @@ class Goal:
         against: The variant that it is compared with.
         at_most: The most that its time may be, in times of the other's; the ratio is one of times.
         at_least: How many times as fast it must be at least; the ratio is one of speeds. One of the two is given.
+        measure: What is compared: the seconds, or another time that both answer.
     """
 
     of: str
     against: str
     at_most: float | None = None
     at_least: float | None = None
+    measure: str = SECONDS
 
     def __post_init__(self) -> None:
         if (self.at_most is None) == (self.at_least is None):
@@ -102,6 +104,7 @@ class Benchmark:
         name: As in ``bench_<name>.py``.
         variants: At least the two that the goal names; in the result all of them.
         goal: What must be reached.
+        also: What must be reached besides.
         prepare: Makes what the variants need, such as data in ``DATA``; run once, in a process of its own, because a
             process's peak memory begins with that of the one that started it.
         runs: Rounds that count, from 5.
@@ -114,15 +117,27 @@ class Benchmark:
     prepare: Callable[[], None] | None = None
     runs: int = FEWEST_RUNS
     timeout: float = 600.0
+    also: Sequence[Goal] = ()
 
 
 @dataclass(slots=True)
 class Runs:
     """What the rounds of one variant gave."""
 
-    seconds: list[float] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
     peak_mb: float = 0.0
-    more: dict[str, Any] = field(default_factory=dict)
+
+    def measured(self, measure: str) -> list[float]:
+        """One measure, round by round; raises BenchmarkError when it was not told."""
+        try:
+            return [float(answer[measure]) for answer in self.answers]
+        except (KeyError, TypeError, ValueError):
+            raise BenchmarkError(f"a variant did not say its {measure}") from None
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """What the last round told besides the seconds."""
+        return {name: value for name, value in self.answers[-1].items() if name != SECONDS}
 
 
 def main(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> None:
@@ -171,32 +186,42 @@ def measure(benchmark: Benchmark, runs: int, module: str) -> dict[str, Any]:
 def _take(runs: Runs, variant: Variant, output: str, peak: float) -> None:
     try:
         answer = json.loads(output.splitlines()[-1])
-        runs.seconds.append(float(answer.pop(SECONDS)))
+        answer[SECONDS] = float(answer[SECONDS])
     except (IndexError, KeyError, ValueError, TypeError, AttributeError):
         raise BenchmarkError(f"{variant.name} did not say how many seconds it took") from None
     runs.peak_mb = max(runs.peak_mb, peak)
-    runs.more = answer
+    runs.answers.append(answer)
 
 
 def _result(benchmark: Benchmark, runs: int, results: Mapping[str, Runs]) -> dict[str, Any]:
-    goal = benchmark.goal
-    medians = {name: statistics.median(result.seconds) for name, result in results.items()}
-    rounds = [goal.ratio({name: r.seconds[number] for name, r in results.items()}) for number in range(runs)]
-    ratio = goal.ratio(medians)
+    medians = {name: statistics.median(result.measured(SECONDS)) for name, result in results.items()}
+    also = [_reached(goal, results) for goal in benchmark.also]
     return {
         "name": benchmark.name,
+        **_reached(benchmark.goal, results),
+        "runs": runs,
+        **({"also": also} if also else {}),
+        "median_seconds": {name: round(median, 6) for name, median in medians.items()},
+        "peak_mb": {name: round(result.peak_mb, 1) for name, result in results.items()},
+        "more": {name: result.more for name, result in results.items() if result.more},
+        "machine": {"cpus": os.cpu_count(), "architecture": platform.machine(), "python": platform.python_version()},
+    }
+
+
+def _reached(goal: Goal, results: Mapping[str, Runs]) -> dict[str, Any]:
+    """How a goal was reached: by the medians, and in single rounds."""
+    told = {name: results[name].measured(goal.measure) for name in (goal.of, goal.against)}
+    ratio = goal.ratio({name: statistics.median(values) for name, values in told.items()})
+    rounds = [goal.ratio(dict(zip(told, values, strict=True))) for values in zip(*told.values(), strict=True)]
+    return {
         "ratio": round(ratio, 4),
         "goal": goal.at_most if goal.at_least is None else goal.at_least,
         "goal_is": "at_most" if goal.at_least is None else "at_least",
         "met": goal.met(ratio),
         "of": goal.of,
         "against": goal.against,
-        "runs": runs,
+        **({"measure": goal.measure} if goal.measure != SECONDS else {}),
         "ratio_range": [round(min(rounds), 4), round(max(rounds), 4)],
-        "median_seconds": {name: round(median, 6) for name, median in medians.items()},
-        "peak_mb": {name: round(result.peak_mb, 1) for name, result in results.items()},
-        "more": {name: result.more for name, result in results.items() if result.more},
-        "machine": {"cpus": os.cpu_count(), "architecture": platform.machine(), "python": platform.python_version()},
     }
 
 

@@ -10,9 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cli.output import WRONG_USE, Config, Json, emit, progress, say, services, table
-from core.consent import UNKNOWN, basis_of
 from core.importing import BadRow, write_rejected
-from core.model import EPOCH, Basis
 from webhooks.assembly import Services
 
 SHOWN = 20
@@ -63,18 +61,15 @@ def status(address: Address, config: Config = None, as_json: Json = False) -> No
 def recipient_status(s: Services, address: str) -> dict[str, Any]:
     """The states of an address under every purpose of the policy; raises AddressError."""
     recipient = s.recipient(address)
-    head = s.store.head(recipient)
-    now = s.now()
-    purposes = {}
-    for purpose in s.policy.purposes:
-        standing = (head.standings if head else {}).get(purpose.id, UNKNOWN)
-        state, ruling = standing.state(now, s.policy), standing.ruling
-        purposes[purpose.id] = {
-            "state": state.value,
-            "basis": (Basis.EXEMPT if purpose.exempt else basis_of(state)).value,
-            "since": ruling.at.isoformat().replace("+00:00", "Z") if ruling and ruling.at > EPOCH else None,
-            "source": ruling.source if ruling else None,
+    purposes = {
+        each.purpose: {
+            "state": each.state.value,
+            "basis": each.basis.value,
+            "since": each.since.isoformat().replace("+00:00", "Z") if each.since else None,
+            "source": each.source,
         }
+        for each in s.people.where(recipient)
+    }
     return {"recipient": recipient.hex(), "purposes": purposes}
 
 

@@ -13,6 +13,8 @@ from cli.output import FINDINGS, Config, Json, emit, services
 from cli.sync import Only, chosen
 from core.account import Finding, Severity
 from core.errors import PixelproofError
+from core.incidents import REMEDIES
+from core.unexplained import unexplained
 from webhooks.assembly import Services
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
@@ -22,7 +24,7 @@ def doctor(provider: Only = None, config: Config = None, as_json: Json = False) 
     """Look for what would track somebody without consent, or lose a withdrawal. Changes nothing."""
     with services(config) as s:
         findings = [finding for name in chosen(s, provider) for finding in examine(s, name)]
-        findings = [*own_findings(s), *findings]
+        findings = [*own_findings(s), *reported(s, provider), *findings]
     findings.sort(key=lambda finding: [*Severity].index(finding.severity))
     emit({"findings": [asdict(f) for f in findings]}, as_json=as_json, show=lambda c: _show(c, findings))
     if any(finding.severity is Severity.ERROR for finding in findings):
@@ -49,6 +51,53 @@ def own_findings(s: Services) -> Iterator[Finding]:
                 "names no configured ESP, so an opt-out from it would withdraw nothing",
                 "write it as <provider>:<topic, group or interest>",
             )
+
+
+def reported(s: Services, provider: str | None = None) -> Iterator[Finding]:
+    """What callbacks brought that somebody must look at, whatever the ESPs say of their settings."""
+    letters = [(name, reason, n) for (name, reason), n in s.dead_letters.counts().items() if provider in {None, name}]
+    for name, reason, n in letters:
+        yield Finding(
+            name,
+            Severity.ERROR,
+            "callbacks",
+            f"{n} events wait as dead letters ({reason.value}): a withdrawal may be among them",
+            "see `pixelproof callbacks dead list`; `dead show` tells what one holds, `dead replay` tries them again"
+            " after an update, `dead drop` forgets what somebody has seen to",
+        )
+    for incident in s.incidents.listed():
+        yield Finding(
+            "pixelproof",
+            Severity.ERROR,
+            incident.scope,
+            f"incident {incident.id}: {incident.total} {incident.kind.value.replace('_', ' ')}, none of them kept",
+            f"{REMEDIES[incident.kind]}; then `pixelproof incidents close {incident.id}`",
+        )
+    for name in (provider,) if provider else s.configured:
+        yield from _unexplained(s, name)
+
+
+def _unexplained(s: Services, name: str) -> Iterator[Finding]:
+    """Events that took no effect because nobody has said what they mean."""
+    acknowledge = f"`pixelproof callbacks acknowledge --provider {name}` ends this until more of them come"
+    found = unexplained(s.store, name, s.mapped_topics(name))
+    for native, n in found.types.items():
+        yield Finding(
+            name,
+            Severity.WARNING,
+            "callbacks",
+            f"{n} events of the unknown type {native!r} had no effect",
+            f"if that type ends a consent, record these people's withdrawals with `pixelproof import`; {acknowledge}",
+        )
+    for topic, n in found.topics.items():
+        yield Finding(
+            name,
+            Severity.WARNING,
+            f'topics."{name}:{topic}"',
+            f"{n} opt-outs from it withdrew nothing",
+            "name the purposes that such an opt-out withdraws, or [] if none. Earlier opt-outs are not applied by that:"
+            f" record them with `pixelproof import`, from {name}'s list of opt-outs. {acknowledge}",
+        )
 
 
 def examine(s: Services, name: str) -> Iterator[Finding]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
 import typer
 from rich.console import Console
 
@@ -9,6 +12,8 @@ from cli.consents import Address
 from cli.output import FINDINGS, Config, Json, emit, services
 from core.addresses import normalise
 from core.erasing import Erased
+from core.model import RecipientId
+from webhooks.assembly import Services
 
 
 def erase(address: Address, config: Config = None, as_json: Json = False) -> None:
@@ -21,21 +26,67 @@ def erase(address: Address, config: Config = None, as_json: Json = False) -> Non
         recipient = s.identify(known)
         connectors = {name: s.connector(name) for name in s.configured}
         done = s.erasing.erase(recipient, known, connectors)
+        remains = [each for each in _remains(s, recipient) if each.number]
     result = {
         "recipient": recipient.hex(),
         "known": done.known,
         "complete": done.complete,
         "providers": {name: "erased" if gone else "pending" for name, gone in done.providers.items()},
+        "dead_letters": done.letters.letters,
+        "dead_letters_shared": list(done.letters.shared),
+        "opens": done.opens,
+        "remains": [asdict(each) for each in remains],
     }
-    emit(result, as_json=as_json, show=lambda console: _show(console, done))
+    emit(result, as_json=as_json, show=lambda console: _show(console, done, remains))
     if not done.complete:
         raise typer.Exit(FINDINGS)
 
 
-def _show(console: Console, done: Erased) -> None:
+@dataclass(frozen=True, slots=True)
+class _Remaining:
+    """What is kept by pseudonym although the person was erased: what, how much of it, and why."""
+
+    what: str
+    number: int
+    why: str
+
+
+def _remains(s: Services, recipient: RecipientId) -> Iterator[_Remaining]:
+    record, kept = s.people.record(recipient), s.settings.retention
+    yield _Remaining(
+        "ledger entries",
+        len(record.entries),
+        "they prove, without a name, what was agreed to and withdrawn, and keep the withdrawal should the address come"
+        " back; without them the ledger could not be verified",
+    )
+    yield _Remaining(
+        "rows of campaigns' snapshots",
+        len(record.mailings),
+        "they show which pixel went out and why;"
+        f" `purge` deletes them {kept.snapshot_months} months after the campaign",
+    )
+    yield _Remaining(
+        "times at which an ESP followed a withdrawal",
+        len(s.records.taken_out(recipient)),
+        f"they show that the withdrawal took effect; `purge` deletes them after {kept.evidence_months} months",
+    )
+
+
+def _show(console: Console, done: Erased, remains: Sequence[_Remaining]) -> None:
     for name, gone in done.providers.items():
         console.print(f"{name}: {'erased' if gone else 'accepted, and not seen to be done yet'}")
-    if done.complete:
-        console.print("The address is forgotten here. Nameless entries stay in the ledger: they prove past consents.")
+    if done.letters.letters:
+        console.print(f"{done.letters.letters} dead letters about this person are forgotten.")
+    for number in done.letters.shared:
+        console.print(
+            f"Dead letter {number} holds other people's addresses too, and perhaps their withdrawals: see"
+            f" `pixelproof callbacks dead show {number}`, do what it says, then `dead drop {number}`."
+        )
+    if done.opens:
+        console.print(f"{done.opens} opens of this person are forgotten.")
+    if all(done.providers.values()):
+        console.print("The address is forgotten here. What remains is nameless:" if remains else "Nothing remains.")
+        for each in remains:
+            console.print(f"  {each.number} {each.what}: {each.why}", highlight=False)
     else:
         console.print("The address is kept here until every ESP has erased it: run this again later.")

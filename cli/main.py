@@ -9,10 +9,29 @@ from collections.abc import Sequence
 import typer
 from rich.markup import escape
 
-from cli import campaigns, consents, doctor, erase, ledger, serve, setup, sync, webhooks
+from cli import (
+    callbacks,
+    campaigns,
+    consents,
+    doctor,
+    dossier,
+    erase,
+    incidents,
+    keys,
+    ledger,
+    proofs,
+    purge,
+    receipt,
+    report,
+    serve,
+    setup,
+    sync,
+    webhooks,
+)
 from cli.check_mail import check_mail
 from cli.demo.command import demo
 from cli.output import FINDINGS, OUT_OF_REACH, WRONG_USE, say
+from cli.snippets import snippets
 from core.errors import InputError, PixelproofError, PlanError, SettingsError, TokenError
 
 app = typer.Typer(
@@ -29,12 +48,21 @@ app.command()(consents.status)
 app.command()(sync.sync)
 app.command()(sync.poll)
 app.command()(doctor.doctor)
+app.command()(dossier.dossier)
 app.command()(erase.erase)
+app.command()(purge.purge)
+app.command()(report.report)
 app.command()(serve.serve)
 app.command()(check_mail)
+app.command()(snippets)
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(callbacks.app, name="callbacks")
+app.add_typer(incidents.app, name="incidents")
+app.add_typer(keys.app, name="keys")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(receipt.app, name="receipt")
+app.add_typer(proofs.app, name="proofs")
 
 
 def exit_code(error: PixelproofError) -> int:

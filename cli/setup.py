@@ -46,6 +46,7 @@ def fresh_keys(random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> st
         "RECIPIENT_KEY": random_bytes(KEY_BYTES).hex(),
         "TOKEN_KEYS": f"1:{random_bytes(TOKEN_KEY_BYTES).hex()}",
         "LEDGER_KEY": random_bytes(KEY_BYTES).hex(),
+        "NOTARY_KEYS": f":1:{random_bytes(KEY_BYTES).hex()}",
     }
     text = template("env")
     for name, key in keys.items():

@@ -1,7 +1,8 @@
-"""``pixelproof sync`` and ``poll``: the ESPs' segments brought to what the ledger says, and opens fetched."""
+"""``pixelproof sync`` and ``poll``: the ESPs' segments brought to what the ledger says, and events fetched."""
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 import typer
@@ -9,9 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from cli.output import FINDINGS, OUT_OF_REACH, WRONG_USE, Config, Json, emit, progress, say, services, table
+from cli.queues import drained
 from connectors import provider as provider_of
 from core.errors import ProviderError, SettingsError
+from core.logs import to_stderr
 from core.ports import Capability
+from core.retention import PROMPT
 from core.segments import Sync
 from webhooks.assembly import Services
 
@@ -34,20 +38,25 @@ def sync(
     with services(config) as s:
         names = chosen(s, provider)
         if not dry_run:
-            s.forget_old_opens()
+            s.retention.apply(PROMPT)
         result = {name: _sync_one(s, name, full=full, dry_run=dry_run) for name in names}
         emit(result, as_json=as_json, show=lambda console: _show(console, result, dry_run=dry_run))
     _leave(result)
 
 
 def poll(provider: Only = None, config: Config = None, as_json: Json = False) -> None:
-    """Fetch the opens of ESPs that have no callback for them, of every campaign that was sent."""
+    """Fetch the opens of ESPs that have no callback for them, and the events that wait in a queue."""
+    to_stderr(logging.WARNING)
     with services(config) as s:
-        names = [n for n in chosen(s, provider) if Capability.POLL_OPENS in provider_of(n).capabilities]
-        result = {name: _poll_one(s, name) for name in names}
+        names = chosen(s, provider)
+        polled = [n for n in names if Capability.POLL_OPENS in provider_of(n).capabilities]
+        result = {name: _poll_one(s, name) for name in polled}
+        result |= {name: drained(s, name) for name in names if s.reads_queue(name)}
         emit(result, as_json=as_json, show=lambda console: _show_polled(console, result))
     if any("error" in one for one in result.values()):
         raise typer.Exit(OUT_OF_REACH)
+    if any(one.get("refused") for one in result.values()):
+        raise typer.Exit(FINDINGS)
 
 
 def chosen(s: Services, provider: str | None) -> list[str]:
@@ -122,5 +131,8 @@ def _show_polled(console: Console, result: dict[str, dict[str, Any]]) -> None:
     if not result:
         console.print("No configured ESP needs this: the others report opens by callback.")
     for name, one in result.items():
+        if "messages" in one:
+            console.print(f"{name}: {one['messages']} messages taken from the queue, {one['refused']} refused")
+            continue
         effects = ", ".join(f"{n} {effect.replace('_', ' ')}" for effect, n in sorted(one["effects"].items()))
         console.print(f"{name}: {one['campaigns']} campaigns asked; {effects or 'nothing new'}")

@@ -13,13 +13,16 @@ from importlib import import_module
 from core.errors import SettingsError
 from core.ports import Provider
 
+_SHARED = frozenset({"limits", "payloads", "retry", "simulators"})
+"""What providers have in common: not looked at, for it brings along what the callback path does not need."""
+
 
 @cache
 def providers() -> dict[str, Provider]:
     """Every provider in this package, by name."""
     found = {}
-    for info in pkgutil.iter_modules(__path__):
-        provider = getattr(import_module(f"{__name__}.{info.name}"), "PROVIDER", None)
+    for name in sorted({info.name for info in pkgutil.iter_modules(__path__)} - _SHARED):
+        provider = getattr(import_module(f"{__name__}.{name}"), "PROVIDER", None)
         if isinstance(provider, Provider):
             found[provider.name] = provider
     return found

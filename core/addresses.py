@@ -7,8 +7,6 @@ import hmac
 import re
 from functools import lru_cache
 
-from email_validator import EmailNotValidError, validate_email
-
 from core.errors import AddressError
 from core.model import RecipientId
 
@@ -19,6 +17,13 @@ LONGEST = 254
 
 _PLAIN_LOCAL = re.compile(r"[a-z0-9]+(?:[._+-][a-z0-9]+)*", re.IGNORECASE | re.ASCII)
 _LOCAL_CHARS = 64
+_PLAIN_DOMAIN = re.compile(
+    r"(?!.*--)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.){1,8}"
+    r"(?!(?:arpa|invalid|local|localhost|onion|test)\Z)[a-z]{2,63}",
+    re.IGNORECASE | re.ASCII,
+)
+"""A domain that needs no closer look: ASCII, no Punycode, no top-level domain that is reserved."""
+_PLAIN_CHARS = 200
 
 
 def normalise(address: str) -> str:
@@ -44,10 +49,15 @@ def normalise(address: str) -> str:
 @lru_cache(maxsize=4_096)
 def _domain(domain: str) -> str:
     """A domain in ASCII form. Checked once: millions of addresses share a few of them."""
+    if len(domain) <= _PLAIN_CHARS and _PLAIN_DOMAIN.fullmatch(domain):
+        return domain.lower()
     return _checked(f"x@{domain}").removeprefix("x@")
 
 
 def _checked(address: str) -> str:
+    # Imported here: its tables weigh much, and few addresses need them.
+    from email_validator import EmailNotValidError, validate_email
+
     try:
         checked = validate_email(address, check_deliverability=False, test_environment=True, strict=True)
     except (EmailNotValidError, UnicodeError):

@@ -116,12 +116,14 @@ def may_be_asked(standings: Standings, purposes: Iterable[PurposeId], now: datet
     """Whether the recipient may be asked now.
 
     There is a purpose that they have not decided on, and they were neither asked nor decided anything within
-    ``ask_again_after_days`` (§4.2: a choice is kept, and left alone for a while).
+    ``ask_again_after_days`` (§4.2: a choice is kept, and left alone for a while). A consent that turned out not to be
+    proven was no decision of theirs.
     """
     stands = [standings.get(purpose, UNKNOWN) for purpose in purposes]
-    if all(standing.decision for standing in stands):
+    decisions = [s.decision if s.decision and s.decision.action is not Action.INVALIDATED else None for s in stands]
+    if all(decisions):
         return False
-    last = max((mark.at for s in stands for mark in (s.decision, s.request) if mark), default=None)
+    last = max((mark.at for mark in (*decisions, *(s.request for s in stands)) if mark), default=None)
     return last is None or last + timedelta(days=policy.ask_again_after_days) <= now
 
 

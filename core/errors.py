@@ -85,6 +85,10 @@ class HeadConflict(StoreError):
     """Somebody else appended to the same chain first: read the head again and retry."""
 
 
+class LogMismatch(StoreError):
+    """The ledger is not what was signed before: it was altered, cut short or replaced, or the log was."""
+
+
 class DamagedState(StoreError):
     """One recipient's stored state cannot be read; that of others may be sound."""
 

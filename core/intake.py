@@ -18,10 +18,9 @@ from core.addresses import RECIPIENT_BYTES, normalise
 from core.campaign import lawful_purposes
 from core.errors import AddressError
 from core.incidents import Incident, IncidentKind, due
-from core.ledger import Ledger, Recording, idempotency_key
+from core.ledger import Ledger, Recording, idempotency_keys
 from core.model import (
     Action,
-    CampaignId,
     ConsentEvent,
     EventKind,
     Mechanism,
@@ -32,7 +31,7 @@ from core.model import (
 )
 from core.policy import Policy
 from core.ports import Batch, Head, Open
-from core.records import CampaignRecord, Mailings
+from core.records import NO_EDITION, CampaignRecord, Mailings
 
 OWN_TOPIC = "pixelproof-"
 """Topics and groups of this name, followed by a purpose, are this product's own."""
@@ -41,11 +40,14 @@ LONGEST_TYPE = 60
 ENDING = frozenset({EventKind.UNSUBSCRIBE, EventKind.TOPIC_UNSUBSCRIBE, EventKind.COMPLAINT, EventKind.ADDRESS_CHANGE})
 """What ends a consent: none of it may be lost for want of a name."""
 
+IDLE = frozenset({EventKind.OTHER, EventKind.RESUBSCRIBE, EventKind.BOUNCE})
+"""What has no effect here, and is counted as that."""
+WITHOUT_EFFECT = "without_effect"
+
 DROPPED = "opens_dropped"
 """All opens of which nothing was kept; ``core.incidents.IncidentKind`` names the counters that say why."""
 RECORDED = "opens_recorded"
 MACHINE = "opens_by_machine"
-AGGREGATE = "opens_in_aggregate"
 
 
 @dataclass(slots=True)
@@ -89,31 +91,12 @@ class Intake:
         """Apply a callback's events as part of a batch; what is known already has no effect."""
         taken = Taken()
         fresh = self._fresh(batch, events, taken)
-        recordings = [r for event, _ in fresh for r in self._recordings(event, received_at, taken)]
-        self.ledger.record_in(batch, recordings)
-        self._take_opens(batch, [event for event, _ in fresh if event.kind is EventKind.OPEN], received_at, taken)
+        opens = [event for event, _ in fresh if event.kind is EventKind.OPEN]
+        others = [event for event, _ in fresh if event.kind is not EventKind.OPEN]
+        self.ledger.record_in(batch, [r for event in others for r in self._recordings(event, received_at, taken)])
+        self._take_opens(batch, opens, received_at, taken)
         batch.remember({key for _, keys in fresh for key in keys})
         return taken
-
-    def hosted_open(self, batch: Batch, campaign: CampaignId, recipient: RecipientId, now: datetime) -> bool:
-        """The hosted pixel was asked for with a genuine token: record it if the consent stands, else keep nothing."""
-        record = self.mailings.campaign(campaign)
-        if record is None or record.campaign.mechanism is not Mechanism.HOSTED:
-            return False
-        head = batch.heads([recipient]).get(recipient)
-        serves = lawful_purposes(record.campaign, head.standings if head else {}, now, self.policy)
-        if serves:
-            batch.record_opens([Open(campaign, recipient, now, serves, "hosted")])
-            batch.count(f"campaign:{campaign}", RECORDED)
-        return bool(serves)
-
-    def aggregate_open(self, batch: Batch, campaign: CampaignId) -> bool:
-        """The aggregate pixel was asked for: add one, and keep nothing else (§3.2)."""
-        record = self.mailings.campaign(campaign)
-        if record is None or not record.campaign.aggregate:
-            return False
-        batch.count(f"campaign:{campaign}", AGGREGATE)
-        return True
 
     def _fresh(
         self, batch: Batch, events: Sequence[ProviderEvent], taken: Taken
@@ -123,10 +106,10 @@ class Intake:
         for event in events:
             if event.kind is EventKind.CONFIRMATION:
                 taken.confirmations.append(event)
-            elif event.kind in {EventKind.OTHER, EventKind.RESUBSCRIBE, EventKind.BOUNCE, EventKind.MALFORMED}:
-                taken.counts["without_effect"] += 1
+            elif event.kind in IDLE or event.kind is EventKind.MALFORMED:
+                taken.counts[WITHOUT_EFFECT] += 1
             else:
-                keyed.append((event, tuple(idempotency_key(text, event.occurred_at) for text in _keys(event))))
+                keyed.append((event, idempotency_keys(event.keys or _said(event), event.occurred_at)))
         seen = batch.seen({key for _, keys in keyed for key in keys})
         fresh = []
         for event, keys in keyed:
@@ -142,7 +125,7 @@ class Intake:
     def _recordings(self, event: ProviderEvent, received_at: datetime, taken: Taken) -> list[Recording]:
         """The consent events that follow from a provider event."""
         if event.kind is EventKind.UNKNOWN:
-            taken.counts[f"unknown:{_label(event.native_type)}"] += 1
+            taken.counts[f"unknown:{label(event.native_type)}"] += 1
             return []
         action, purposes = self._ruling(event, taken)
         if not purposes:
@@ -161,7 +144,7 @@ class Intake:
                     received_at=received_at,
                     occurred_at=event.occurred_at,
                     source=event.provider,
-                    evidence=f"{event.provider}:{_label(event.native_type)}",
+                    evidence=f"{event.provider}:{label(event.native_type)}",
                 ),
             )
             for recipient in sorted(recipients)
@@ -178,7 +161,7 @@ class Intake:
             # An opt-out that does not say from what may concern anything: it counts as one from everything.
             purposes = self._of_topic(event) if event.topic else self._everything
             if not purposes:
-                taken.counts[f"unmapped_topic:{_label(event.topic or '')}"] += 1
+                taken.counts[f"unmapped_topic:{label(event.topic or '')}"] += 1
             return Action.WITHDRAWN, purposes
         return Action.REQUESTED, ()
 
@@ -210,32 +193,50 @@ class Intake:
         return found
 
     def _take_opens(self, batch: Batch, events: Sequence[ProviderEvent], now: datetime, taken: Taken) -> None:
-        whom = [(event, recipient) for event in events if (recipient := self._one(event)) is not None]
-        taken.counts["unattributable"] += len(events) - len(whom)
-        heads = batch.heads({recipient for _, recipient in whom})
-        opens: list[Open] = []
+        whom: dict[str, list[tuple[ProviderEvent, RecipientId]]] = {}
+        for event in events:
+            recipient = self._one(event)
+            if recipient is None:
+                taken.counts["unattributable"] += 1
+            else:
+                whom.setdefault(event.campaign or "", []).append((event, recipient))
+        heads = batch.heads({recipient for mine in whom.values() for _, recipient in mine})
         counts: Counter[tuple[str, str]] = Counter()
-        for name in sorted({event.campaign or "" for event, _ in whom}):
-            mine = [(event, recipient) for event, recipient in whom if (event.campaign or "") == name]
-            record = self.mailings.campaign(name)
-            modes = self.mailings.modes(name, {recipient for _, recipient in mine})
-            for event, recipient in mine:
-                mode, head = modes.get(recipient), heads.get(recipient)
-                scope = f"campaign:{name}" if record else f"provider:{event.provider}"
-                found = self._judged(record, event, mode, head, now)
-                if isinstance(found, IncidentKind):
-                    counts[scope, DROPPED] += 1
-                    counts[scope, found] += 1
-                else:
-                    counts[scope, MACHINE if event.machine else RECORDED] += 1
-                    at = min(event.occurred_at, now)
-                    opens.append(Open(name, recipient, at, found, event.provider, event.machine, event.client))
-        batch.record_opens(opens)
+        batch.record_opens([each for name in whom for each in self._lawful(name, whom[name], heads, now, counts)])
         for (scope, outcome), n in sorted(counts.items()):
             total = batch.count(scope, outcome, n)
             taken.counts[outcome] += n
             if outcome in set(IncidentKind):
                 taken.incidents += self._incident(batch, scope, IncidentKind(outcome), total, now)
+
+    def _lawful(
+        self,
+        name: str,
+        whom: Sequence[tuple[ProviderEvent, RecipientId]],
+        heads: Mapping[RecipientId, Head],
+        now: datetime,
+        counts: Counter[tuple[str, str]],
+    ) -> list[Open]:
+        """The opens of one campaign that may be kept; all of them are counted, by scope and outcome."""
+        record = self.mailings.campaign(name)
+        if record is not None and record.edition == NO_EDITION:
+            # Nobody knows any more who got which pixel: nothing is kept, and it is no incident either.
+            counts[f"campaign:{name}", DROPPED] += len(whom)
+            return []
+        people = {recipient for _, recipient in whom}
+        modes = self.mailings.modes(name, people, record.edition) if record else {}
+        opens = []
+        for event, recipient in whom:
+            scope = f"campaign:{name}" if record else f"provider:{event.provider}"
+            found = self._judged(record, event, modes.get(recipient), heads.get(recipient), now)
+            if isinstance(found, IncidentKind):
+                counts[scope, DROPPED] += 1
+                counts[scope, found.value] += 1
+            else:
+                counts[scope, MACHINE if event.machine else RECORDED] += 1
+                at = min(event.occurred_at, now)
+                opens.append(Open(name, recipient, at, found, event.provider, event.machine, event.client))
+        return opens
 
     def _judged(
         self,
@@ -267,12 +268,12 @@ class Intake:
         return found.pop() if len(found) == 1 else None
 
 
-def _keys(event: ProviderEvent) -> tuple[str, ...]:
-    """The event's own keys, or all that it says when it has none."""
+def _said(event: ProviderEvent) -> tuple[str, ...]:
+    """All that an event says: the key of one that has none of its own."""
     said = (event.provider, event.native_type, event.address, event.recipient_tag, event.campaign, event.topic)
-    return event.keys or ("|".join(map(str, said)),)
+    return ("|".join(map(str, said)),)
 
 
-def _label(native_type: str) -> str:
-    """A provider's word, fit for a counter's name and the ledger: letters, digits, a few signs, bounded."""
+def label(native_type: str) -> str:
+    """A provider's own word, fit for a counter's name and the ledger: letters, digits, a few signs, bounded."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "._- ") else "?" for c in native_type)[:LONGEST_TYPE]

@@ -1,11 +1,13 @@
 """The consent ledger: one chain of entries for each recipient, append-only, each naming the hash of the one before.
 
 An entry is canonical JSON (RFC 8785) and its hash is the RFC 6962 leaf hash of that, so that the same bytes serve the
-chain and the Merkle tree. It holds no address: only the recipient's pseudonym.
+chain and the Merkle tree. It holds no address: only the recipient's pseudonym. Each has a random salt of its own, so
+that the hash is a commitment: what an entry says can be erased, and nobody can find it out by trying what it may say.
 """
 
 from __future__ import annotations
 
+import secrets
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -35,17 +37,25 @@ from core.records import CampaignRecord
 
 CONFLICT_RETRIES = 8
 KEY_BYTES = 16
+SALT_BYTES = 16
+
+Random = Callable[[int], bytes]
+"""Answers so many random bytes. Injected, so that tests can tell what comes."""
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its zone: one without could be compared with no other."""
 
+Salt = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+"""16 random bytes in hex."""
+
 
 class EntryBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What an entry says. ``v`` is the version of this form; times are RFC 3339 in UTC; hashes and ids are hex."""
+    """What an entry says. ``v``: the version of this form. Times are RFC 3339 in UTC; hashes, ids and salts are hex."""
 
     v: int
     recipient: str
     seq: int
+    salt: Salt
     recorded_at: Instant
     received_at: Instant
     action: Action
@@ -72,6 +82,7 @@ class CampaignBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     v: int
     chain: str
     seq: int
+    salt: Salt
     recorded_at: Instant
     campaign: str
     stage: Literal["applied", "released"]
@@ -109,17 +120,23 @@ def idempotency_key(text: str, at: datetime | None = None) -> bytes:
     Time comes first so that an index over keys grows at its end, where its pages are in memory; the digest keeps
     addresses that ``text`` may hold out of the store.
     """
-    seconds = max(0, min(int(at.timestamp()), 0xFFFFFFFF)) if at else 0
-    return struct.pack(">I", seconds) + sha256(text.encode()).digest()[: KEY_BYTES - 4]
+    return idempotency_keys((text,), at)[0]
 
 
-def entry(event: ConsentEvent, *, seq: int, prev: bytes, now: datetime) -> Entry:
+def idempotency_keys(texts: Iterable[str], at: datetime | None = None) -> tuple[bytes, ...]:
+    """The same for several texts about one and the same thing."""
+    seconds = struct.pack(">I", max(0, min(int(at.timestamp()), 0xFFFFFFFF)) if at else 0)
+    return tuple([seconds + sha256(text.encode()).digest()[: KEY_BYTES - 4] for text in texts])
+
+
+def entry(event: ConsentEvent, *, seq: int, prev: bytes, now: datetime, salt: bytes) -> Entry:
     """The entry that records an event as number ``seq`` (from 1) of its recipient's chain."""
     notice = event.notice
     body = EntryBody(
         v=1,
         recipient=event.recipient.hex(),
         seq=seq,
+        salt=salt.hex(),
         prev=prev.hex(),
         recorded_at=now,
         received_at=event.received_at,
@@ -190,11 +207,13 @@ class Ledger:
     Args:
         store: Where it lives.
         now: The clock, for ``recorded_at``.
+        random_bytes: The source of the entries' salts.
     """
 
-    def __init__(self, store: LedgerStore, now: Clock) -> None:
+    def __init__(self, store: LedgerStore, now: Clock, random_bytes: Random = secrets.token_bytes) -> None:
         self.store = store
         self._now = now
+        self._random_bytes = random_bytes
 
     def record(self, recordings: Sequence[Recording]) -> int:
         """Record those events that are not known yet, durably; answers how many were.
@@ -242,6 +261,7 @@ class Ledger:
             v=1,
             chain=chain.hex(),
             seq=head.seq + 1 if head else 1,
+            salt=self._salt().hex(),
             prev=head.hash.hex() if head else "",
             recorded_at=self._now(),
             campaign=campaign.id,
@@ -260,27 +280,40 @@ class Ledger:
         new = Entry(chain, body.seq, raw, leaf_hash(raw))
         batch.append(chain, [new], expected=head, head=Head(new.seq, new.hash, {}))
 
+    def _entry(self, event: ConsentEvent, head: Head | None) -> Entry:
+        seq, prev = (head.seq + 1, head.hash) if head else (1, b"")
+        return entry(event, seq=seq, prev=prev, now=self._now(), salt=self._salt())
+
+    def _salt(self) -> bytes:
+        return self._random_bytes(SALT_BYTES)
+
     def record_in(self, batch: Batch, recordings: Iterable[Recording]) -> int:
         """The same as part of a batch that the caller ends; raises HeadConflict when somebody was first."""
+        return sum(new is not None for new in self.append_in(batch, recordings))
+
+    def append_in(self, batch: Batch, recordings: Iterable[Recording]) -> list[Entry | None]:
+        """As ``record_in``; answers each recording's entry, None where the event is known already."""
         recordings = list(recordings)
         seen = batch.seen({key for recording in recordings for key in recording.keys})
         before = batch.heads({recording.event.recipient for recording in recordings})
         after = dict(before)
         written: dict[RecipientId, list[Entry]] = {}
         keys: set[bytes] = set()
+        entries: list[Entry | None] = []
         for recording in recordings:
-            event = recording.event
+            event, new = recording.event, None
             head = after.get(event.recipient)
             if seen.isdisjoint(recording.keys) or _must_stand_again(event, head):
-                new = entry(event, seq=head.seq + 1 if head else 1, prev=head.hash if head else b"", now=self._now())
+                new = self._entry(event, head)
                 written.setdefault(event.recipient, []).append(new)
                 after[event.recipient] = Head(new.seq, new.hash, absorb(head.standings if head else {}, event))
+            entries.append(new)
             keys.update(recording.keys)
             seen.update(recording.keys)
-        for recipient, entries in written.items():
-            batch.append(recipient, entries, expected=before.get(recipient), head=after[recipient])
+        for recipient, chain in written.items():
+            batch.append(recipient, chain, expected=before.get(recipient), head=after[recipient])
         batch.remember(keys)
-        return sum(map(len, written.values()))
+        return entries
 
 
 def _must_stand_again(event: ConsentEvent, head: Head | None) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from core.account import Erasure, Finding, Installed, Webhook
 from core.consent import Standings
 from core.incidents import Incident
+from core.merge_fields import MergeSyntax
 from core.merkle import Frontier
 from core.model import (
     Addressee,
@@ -19,6 +20,7 @@ from core.model import (
     Campaign,
     Contact,
     ContactChange,
+    EventKind,
     Halves,
     Member,
     Part,
@@ -85,6 +87,19 @@ class Open:
     client: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer that a caller may ask for again.
+
+    ``name``: a digest of who asked for what under which idempotency key. ``request``: a digest of what was asked.
+    """
+
+    name: bytes
+    request: bytes
+    answer: bytes
+    at: datetime
+
+
 class Batch(Protocol):
     """Reads and writes that belong together. What a batch wrote is durable once its context has ended well.
 
@@ -104,8 +119,12 @@ class Batch(Protocol):
         """The heads of those recipients that have a chain."""
         ...
 
+    def touched(self, after: int) -> set[RecipientId]:
+        """Whose chains grew behind position ``after``, by this batch's own entries too."""
+        ...
+
     def append(self, recipient: RecipientId, entries: Sequence[Entry], *, expected: Head | None, head: Head) -> None:
-        """Compare and swap: add to a chain whose head is still ``expected``; raises HeadConflict when it is not."""
+        """Compare and swap: add to a chain whose head is ``expected``; else HeadConflict, by the batch's end."""
         ...
 
     def record_opens(self, opens: Sequence[Open]) -> None:
@@ -122,6 +141,18 @@ class Batch(Protocol):
 
     def open_incident(self, incident: Incident) -> None:
         """Note an incident; its ``id`` is not looked at."""
+        ...
+
+    def chain(self, recipient: RecipientId) -> list[Entry]:
+        """All entries of one recipient, the oldest first, those of this batch among them."""
+        ...
+
+    def answered(self, name: bytes) -> Answered | None:
+        """The answer that was given under a name."""
+        ...
+
+    def keep_answer(self, answered: Answered) -> None:
+        """Keep an answer under a name that has none."""
         ...
 
 
@@ -146,6 +177,14 @@ class LedgerStore(Protocol):
 
     def size(self) -> int:
         """How many entries there are: the position of the newest."""
+        ...
+
+    def hashes(self, after: int, until: int) -> Iterator[bytes]:
+        """The stored hashes of the entries behind position ``after``, up to ``until``, in order."""
+        ...
+
+    def position(self, recipient: RecipientId, seq: int) -> int | None:
+        """The position of one entry of a chain, from 1; None when there is no such entry."""
         ...
 
     def touched(self, after: int, until: int) -> Iterator[RecipientId]:
@@ -267,26 +306,6 @@ class ConfirmsSubscription(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedMessage:
-    """A message of a queue. ``handle`` is what the queue removes it by."""
-
-    handle: str = field(repr=False)
-    request: WebhookRequest
-
-
-class ReadsQueue(Protocol):
-    """A connector of a provider whose events wait in a queue (SQS). A message stays there until it was taken."""
-
-    def receive(self, wait: float) -> Sequence[QueuedMessage]:
-        """The next messages; waits for some up to so many seconds. Each comes again unless it is removed."""
-        ...
-
-    def remove(self, messages: Sequence[QueuedMessage]) -> None:
-        """Remove what was taken durably."""
-        ...
-
-
 class SendJournal(Protocol):
     """Remembers across crashes which parts of a release left, so that no mail is sent twice."""
 
@@ -322,6 +341,14 @@ class WebhookCodec(Protocol):
         ...
 
 
+class SiftsEvents(Protocol):
+    """A codec that tells events without effect by less than reading them: one that has ``sift``."""
+
+    def sift(self, body: VerifiedBody, idle: Collection[EventKind]) -> tuple[Sequence[ProviderEvent], int]:
+        """What ``parse`` gives but for events of ``idle`` kinds, and how many these were. Raises PayloadError alone."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderContext:
     """What the assembly hands to a provider's factories.
@@ -344,6 +371,7 @@ class Provider:
 
     ``settings`` is a msgspec.Struct type for ``[providers.<name>]``; it forbids unknown fields. ``connector`` and
     ``codec`` take an instance of it and the context, and raise SettingsError naming the missing setting.
+    ``templates``: how its templates write a recipient's fields, by the kind of template; the usual kind first.
     """
 
     name: str
@@ -351,3 +379,4 @@ class Provider:
     settings: type[Any]
     connector: Callable[[Any, ProviderContext], Connector]
     codec: Callable[[Any, ProviderContext], WebhookCodec]
+    templates: Mapping[str, MergeSyntax]

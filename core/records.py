@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from core.model import AppliedPlan, Basis, Campaign, Halves, PixelMode, PurposeId, RecipientId
-from core.ports import SendJournal
+from core.ports import Entry, Open, SendJournal
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,15 @@ class SyncState:
     arrivals: int
     settings: bytes
     complete_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOut:
+    """When an ESP was first seen to hold somebody no longer in the segments of some purposes."""
+
+    provider: str
+    at: datetime
+    purposes: tuple[PurposeId, ...]
 
 
 class Records(Protocol):
@@ -84,6 +93,10 @@ class Records(Protocol):
         """Forget what an ESP held about people whom it has erased."""
         ...
 
+    def taken_out(self, recipient: RecipientId) -> Sequence[TakenOut]:
+        """When ESPs were seen to hold somebody no longer in segments in which they may have been, the oldest first."""
+        ...
+
     def sync_state(self, provider: str) -> SyncState | None:
         """How far the last sync came; None before the first one."""
         ...
@@ -93,11 +106,15 @@ class Records(Protocol):
         ...
 
 
+NO_EDITION = 0
+"""Stands for the snapshot of a campaign that was sent so long ago that it is no longer kept who got which pixel."""
+
+
 @dataclass(frozen=True, slots=True)
 class CampaignRecord:
     """A campaign that was applied: what stands ready at the ESP and how many recipients each half has.
 
-    ``edition``: the snapshot of who gets which pixel. ``snapshot``: the SHA-256 (hex) of its file.
+    ``edition``: the snapshot of who gets which pixel, or ``NO_EDITION``. ``snapshot``: the SHA-256 (hex) of its file.
     """
 
     campaign: Campaign
@@ -191,12 +208,38 @@ class Mailings(Protocol):
         """Note that both halves left."""
         ...
 
-    def modes(self, campaign: str, recipients: Collection[RecipientId]) -> Mapping[RecipientId, PixelMode]:
-        """Which pixel those recipients got, from the snapshot in force."""
+    def modes(
+        self, campaign: str, recipients: Collection[RecipientId], edition: int | None = None
+    ) -> Mapping[RecipientId, PixelMode]:
+        """Which pixel those recipients got, from the snapshot in force: ``edition``, where that is known."""
         ...
 
     def journal(self, campaign: str) -> SendJournal:
         """The campaign's send journal."""
+        ...
+
+
+class Readings(Protocol):
+    """What is read about one person or one campaign, and never written here."""
+
+    def opens_of(self, recipient: RecipientId) -> Sequence[Open]:
+        """All opens on record of one person, the oldest first."""
+        ...
+
+    def opens(self, campaign: str, purpose: PurposeId, after: int, limit: int) -> Sequence[tuple[int, Open]]:
+        """A page of a campaign's opens that may serve a purpose, with their numbers, beginning behind ``after``."""
+        ...
+
+    def openers(self, campaign: str) -> int:
+        """How many different recipients have an open on record that no machine made."""
+        ...
+
+    def entries(self, recipient: RecipientId, after: int, limit: int) -> Sequence[Entry]:
+        """A page of a chain, the oldest first, beginning behind the entry ``after``."""
+        ...
+
+    def choices_of(self, recipient: RecipientId, editions: Collection[int]) -> Mapping[int, Choice]:
+        """What those snapshots say of one person, by edition."""
         ...
 
 

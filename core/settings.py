@@ -7,16 +7,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 from dotenv import dotenv_values
 
+from core.checkpoints import checked_origin, witness_key
 from core.errors import SettingsError
 from core.model import Campaign, CampaignId, CampaignKind, Mechanism, Party, PurposeId, Role
 from core.policy import DEFAULT, Policy
 from core.policy import load as load_policy
+from core.proofs.partners import PartnerSettings
+from core.proofs.partners import check as check_partners
+from core.retention import RetentionSettings
 from core.tokens import Tokens
 
 DEFAULT_FILE = "pixelproof.toml"
@@ -47,6 +51,34 @@ class PartySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     purposes: tuple[PurposeId, ...] = ()
 
 
+class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The API that the team's own systems call. ``requests_per_minute``: of each key."""
+
+    requests_per_minute: Annotated[int, msgspec.Meta(ge=1)] = 600
+
+
+class NotarySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The log that proves what the ledger holds.
+
+    Attributes:
+        checkpoint_seconds: Within how many seconds a new entry is under a signed checkpoint.
+        origin: The log's name; empty: the base URL without its scheme. It never changes once something was signed.
+        timestamp_url: A timestamp authority (RFC 3161) that stamps each checkpoint; empty: none does.
+        timestamp_roots: A PEM file, relative to the settings file, of the certificates to check its stamps with.
+        witnesses: Verifier keys of those who cosign checkpoints (c2sp.org/tlog-cosignature).
+        jurisdiction: Whose law applies, as the receipts' consent records say it (ISO/IEC TS 27560).
+        storage_locations: Where data are stored, as they say it.
+    """
+
+    checkpoint_seconds: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 10
+    origin: str = ""
+    timestamp_url: str = ""
+    timestamp_roots: str = ""
+    witnesses: tuple[str, ...] = ()
+    jurisdiction: str = "EU"
+    storage_locations: tuple[str, ...] = ()
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings. ``providers`` holds each provider's own section, read by the provider's module.
 
@@ -54,8 +86,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         base_url: Where recipients and ESPs reach the webhooks application.
         data: The folder of the SQLite files; relative to the settings file.
         open_retention_months: How long the record of an open is kept; the notice says so, `serve` and `sync` do so.
+        retention: How long everything else is kept.
+        notary: The log that proves what the ledger holds.
+        partners: Third parties that collect consents, and what was agreed with each.
         topics: Purposes that an opt-out from ``<provider>:<topic, group or interest>`` withdraws.
         incident_threshold: How many opens that should not have been seen, of one campaign and kind, make an incident.
+        smallest_group: The smallest number that a report tells of a campaign's opens: below it, of nobody (§3.2).
     """
 
     sender: Sender
@@ -70,8 +106,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     personalisation_options: tuple[str, ...] = ()
     couplings: tuple[str, ...] = ()
     parties: tuple[PartySettings, ...] = ()
+    partners: tuple[PartnerSettings, ...] = ()
     topics: dict[str, tuple[PurposeId, ...]] = {}
-    incident_threshold: int = 10
+    incident_threshold: Annotated[int, msgspec.Meta(ge=1)] = 10
+    smallest_group: Annotated[int, msgspec.Meta(ge=1)] = 10
+    api: ApiSettings = ApiSettings()
+    notary: NotarySettings = NotarySettings()
+    retention: RetentionSettings = RetentionSettings()
     providers: dict[str, dict[str, Any]] = {}
 
     def load_policy(self) -> Policy:
@@ -164,11 +205,17 @@ def load(path: Path) -> Settings:
     _check_url(settings.base_url)
     if settings.open_retention_months < 1:
         raise SettingsError("open_retention_months: at least 1")
+    if settings.retention.snapshot_months < settings.open_retention_months:
+        raise SettingsError(
+            "retention.snapshot_months: at least open_retention_months: without the snapshot no open is lawful"
+        )
     if settings.incident_threshold < 1:
         raise SettingsError("incident_threshold: at least 1")
+    check_notary(settings)
     if not settings.purposes:
         raise SettingsError("purposes: name at least one")
     _check_purposes(settings, policy)
+    check_partners(settings.partners)
     options = policy.purpose("personalisation").options
     for name in settings.personalisation_options:
         if name not in options:
@@ -211,6 +258,17 @@ def _check_purposes(settings: Settings, policy: Policy) -> None:
             raise SettingsError(f"{setting}: {error}") from None
         if exempt:
             raise SettingsError(f"{setting}: {purpose} is exempt from consent: it has no segment and no choice")
+
+
+def check_notary(settings: Settings) -> None:
+    """Check what names the log and its witnesses; raises SettingsError."""
+    notary = settings.notary
+    if notary.origin:
+        checked_origin(notary.origin)
+    for witness in notary.witnesses:
+        witness_key(witness)
+    if notary.timestamp_url and urlsplit(notary.timestamp_url).scheme not in {"http", "https"}:
+        raise SettingsError("timestamp_url in [notary]: give the authority's http:// or https:// address")
 
 
 def _check_url(url: str) -> None:

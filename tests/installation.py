@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
 
 from core.ledger import Recording
@@ -20,6 +22,9 @@ from tests.mailings_in_store import applied
 from webhooks.assembly import Services
 
 ADDRESS = "ada@example.com"
+READER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Thunderbird/140.0"
+PATIENCE = 30.0
+"""Seconds until a test gives up on something that happens in the background."""
 
 
 class Team:
@@ -67,6 +72,14 @@ class Team:
     def choices_path(self, address: str = ADDRESS) -> str:
         """The path of somebody's choices page."""
         return self.services.links.choices_url(self.recipient(address)).removeprefix(self.services.settings.base_url)
+
+    def open(self, path: str, agent: str = READER) -> None:
+        """Ask for somebody's hosted pixel, and wait until the open is on record: that comes after the answer."""
+        before, until = self.services.store.count_opens(), time.monotonic() + PATIENCE
+        self.client.get(path, headers={"user-agent": agent}).raise_for_status()
+        while self.services.store.count_opens() == before:
+            assert time.monotonic() < until, "no open was recorded"
+            time.sleep(0.01)
 
     def pixel_path(self, campaign: str, address: str = ADDRESS) -> str:
         """The path of somebody's hosted pixel."""

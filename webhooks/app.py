@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
@@ -13,19 +13,29 @@ import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
+from starlette.types import Lifespan, Receive, Scope, Send
 
 from core.errors import KeyMissing, StoreError, VerificationError
+from core.hosted import Hosted
 from core.model import ProviderEvent, RecipientId, VerifiedBody, WebhookRequest
 from core.ports import ConfirmsSubscription, WebhookCodec
+from core.queue_ports import ReadsQueue
+from core.retention import PROMPT
 from core.stores.group_commit import GroupCommit
+from core.stores.pixels import SqlitePixelFacts
+from core.verdicts import Verdicts
+from webhooks.api import app as api
 from webhooks.assembly import Services
 from webhooks.callbacks import Callbacks
 from webhooks.choice_service import LedgerChoices
 from webhooks.choices import routes as choices_routes
+from webhooks.notarising import Notarising
 from webhooks.pages import Pages, PageSettings
-from webhooks.pixel import Pixel
+from webhooks.pixel import PATHS, Pixel
+from webhooks.pixel_queue import OpenQueue
 from webhooks.propagation import Propagation, Push
+from webhooks.queues import QueueReader, reading
 
 DAY = 24 * 60 * 60.0
 """Seconds."""
@@ -33,46 +43,79 @@ DAY = 24 * 60 * 60.0
 log = structlog.get_logger("pixelproof.app")
 
 
-def create_app(services: Services) -> Starlette:
-    """The application over the services' stores. It owns a writer thread and a propagation thread while it is served.
+class Application(Starlette):
+    """The pixels' application, and Starlette for all other paths: no router takes its time before an image."""
+
+    def __init__(
+        self, pixel: Pixel, opens: OpenQueue, *, routes: Sequence[BaseRoute], lifespan: Lifespan[Application]
+    ) -> None:
+        super().__init__(routes=routes, lifespan=lifespan)
+        # Else a slash too many leads, links and all, to whatever host the request's Host header names.
+        self.router.redirect_slashes = False
+        self.pixel = pixel
+        self.opens = opens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or live through the lifespan."""
+        if scope["type"] == "http" and scope["path"].startswith(PATHS):
+            await self.pixel(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(services: Services) -> Application:
+    """The application over the services' stores. It owns threads while it is served: writer, propagation, notary.
 
     Raises:
         SettingsError: a setting or a key is missing or wrong: better at the start than at the first callback.
     """
-    codecs = {name: _codec(services, name) for name in services.configured}
     pages = Pages(page_settings(services))
+    services.records.put_notice(pages.build.digest, pages.build.manifest)
     writer = GroupCommit(services.store)
     propagation = Propagation(services.configured, _pusher(services))
-    callbacks = Callbacks(
-        codecs=codecs,
+    notarising = Notarising(services.notary, services.settings.notary.checkpoint_seconds)
+    callbacks = _callbacks(services, writer, propagation)
+    readers = [_reader(services, name, callbacks) for name in services.configured if services.reads_queue(name)]
+    hosted = Hosted(services.mailings, services.policy)
+    opens = OpenQueue(hosted, writer, services.now)
+    facts = SqlitePixelFacts(services.store.db)
+    verdicts = Verdicts(facts, hosted)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        forgetting = asyncio.create_task(_forget_daily(services))
+        opens.start()
+        notarising.start()
+        with ExitStack() as stack:
+            # Closed from the last to the first: what hands over to another goes before it.
+            for each in (notarising, propagation, writer, opens, facts, verdicts):
+                stack.enter_context(closing(each))
+            async with reading(readers):
+                yield
+            forgetting.cancel()
+
+    return Application(
+        Pixel(verdicts, services.links.tokens, opens, services.now),
+        opens,
+        routes=[
+            *callbacks.routes(),
+            *choices_routes(_choices(services, writer, propagation), pages),
+            *api.routes(services, writer, propagation),
+            Route("/healthz", _health_of(services)),
+        ],
+        lifespan=lifespan,
+    )
+
+
+def _callbacks(services: Services, writer: GroupCommit, propagation: Propagation) -> Callbacks:
+    return Callbacks(
+        codecs={name: _codec(services, name) for name in services.configured},
         intake=services.intake,
         letters=services.dead_letters,
         writer=writer,
         now=services.now,
         confirmer=lambda name: cast("ConfirmsSubscription", services.connector(name)),
         protected=propagation.notify,
-    )
-    choices = _choices(services, writer, propagation)
-    pixel = Pixel(services.intake, writer, services.links.tokens, services.now)
-
-    async def health(_request: Request) -> Response:
-        return await asyncio.to_thread(_health, services)
-
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        forgetting = asyncio.create_task(_forget_daily(services))
-        with closing(propagation), closing(writer):
-            yield
-            forgetting.cancel()
-
-    return Starlette(
-        routes=[
-            *callbacks.routes(),
-            *choices_routes(choices, pages),
-            *pixel.routes(),
-            Route("/healthz", health),
-        ],
-        lifespan=lifespan,
     )
 
 
@@ -103,12 +146,18 @@ def _codec(services: Services, name: str) -> WebhookCodec:
         return _Unready(str(error))
 
 
+def _reader(services: Services, name: str, callbacks: Callbacks) -> QueueReader:
+    return QueueReader(name, cast("ReadsQueue", services.connector(name)), callbacks)
+
+
 def _choices(services: Services, writer: GroupCommit, propagation: Propagation) -> LedgerChoices:
     return LedgerChoices(
         store=services.store,
         ledger=services.ledger,
         book=services.book,
         records=services.records,
+        people=services.people,
+        proofs=services.receipts,
         writer=writer,
         tokens=services.links.tokens,
         policy=services.policy,
@@ -136,9 +185,9 @@ def page_settings(services: Services) -> PageSettings:
 async def _forget_daily(services: Services) -> None:
     while True:
         try:
-            await asyncio.to_thread(services.forget_old_opens)
+            await asyncio.to_thread(services.retention.apply, PROMPT)
         except StoreError as error:
-            log.error("old opens not deleted yet", reason=str(error))
+            log.error("old opens and answers not deleted yet", reason=str(error))
         await asyncio.sleep(DAY)
 
 
@@ -147,6 +196,13 @@ def _pusher(services: Services) -> Push:
         services.segments.push(name, services.connector(name), recipients)
 
     return push
+
+
+def _health_of(services: Services) -> Callable[[Request], Awaitable[Response]]:
+    async def health(_request: Request) -> Response:
+        return await asyncio.to_thread(_health, services)
+
+    return health
 
 
 def _health(services: Services) -> Response:

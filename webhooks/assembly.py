@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import secrets as random_source
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
@@ -14,6 +15,8 @@ import msgspec
 
 from connectors import provider
 from core.addresses import normalise, pseudonym
+from core.api_keys import ApiKeys
+from core.consent_forms import ConsentForms
 from core.dead_letters import Post
 from core.dispatch import Dispatch
 from core.drift import Repair
@@ -21,22 +24,43 @@ from core.erasing import Erasing
 from core.errors import SettingsError
 from core.importing import Importer
 from core.intake import Intake
-from core.ledger import Ledger
+from core.ledger import Ledger, Random
 from core.links import Links
 from core.model import TO_ASK, RecipientId
+from core.notary import Notary
+from core.notices import Disclosure
+from core.person import People
 from core.policy import Policy
 from core.polling import Polling
-from core.ports import Clock, Connector, ProviderContext, WebhookCodec
+from core.ports import Capability, Clock, Connector, ProviderContext, WebhookCodec
+from core.proofs.known import known_notices
+from core.receipts import Receipts
+from core.reconcile import Reconciliation
 from core.release import Release
+from core.retention import Retention
 from core.segments import Segments
 from core.settings import Secrets, Settings, load, load_secrets
-from core.stores import address_book, dead_letters, incidents, mailings, records, sqlite
+from core.stores import (
+    address_book,
+    api_keys,
+    dead_letters,
+    incidents,
+    mailings,
+    opens,
+    proof_history,
+    records,
+    retention,
+    sqlite,
+)
 from core.stores.database import Database
+from core.stores.proofs import SqlitePartnerEntries
+from webhooks.notarising import conditions_of, notary_of
+from webhooks.retention import retention_of
 
 LEDGER_FILE = "ledger.sqlite3"
-DAYS_A_MONTH = 30
-"""Retention is counted in months of 30 days: never longer than the notice says."""
 ADDRESSES_FILE = "addresses.sqlite3"
+PROOFS = "proofs"
+"""The folder, below ``data``, of the claims that rest on partners, and of what was found about them."""
 SNAPSHOTS = "snapshots"
 """The folder, below ``data``, of the files that say who got which pixel."""
 
@@ -62,12 +86,14 @@ class Services:
         secrets: The keys.
         folder: Where the settings file lies; ``settings.data`` is relative to it.
         now: The clock.
+        random_bytes: The source of the entries' salts.
     """
 
     settings: Settings
     secrets: Secrets
     folder: Path
     now: Clock = utcnow
+    random_bytes: Random = random_source.token_bytes
     _opened: list[_Closes] = field(default_factory=list, repr=False)
     _connectors: dict[str, Connector] = field(default_factory=dict, repr=False)
     _making: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -105,13 +131,14 @@ class Services:
 
     @cached_property
     def _database(self) -> Database:
-        parts = (sqlite, incidents, records, mailings)
+        parts = (sqlite, incidents, records, mailings, opens, api_keys, proof_history, retention)
         return self._keep(Database(self.data / LEDGER_FILE, "".join(part.SCHEMA for part in parts)))
 
     @cached_property
     def _addresses(self) -> Database:
         """What holds addresses: a file of its own, so that no copy of the ledger does."""
-        return self._keep(Database(self.data / ADDRESSES_FILE, address_book.SCHEMA + dead_letters.SCHEMA))
+        parts = (address_book, dead_letters, retention)
+        return self._keep(Database(self.data / ADDRESSES_FILE, "".join(part.SCHEMA for part in parts)))
 
     @cached_property
     def store(self) -> sqlite.SqliteStore:
@@ -121,7 +148,7 @@ class Services:
     @cached_property
     def records(self) -> records.SqliteRecords:
         """The working records."""
-        return records.SqliteRecords(self._database)
+        return records.SqliteRecords(self._database, self.now)
 
     @cached_property
     def mailings(self) -> mailings.SqliteMailings:
@@ -149,9 +176,92 @@ class Services:
         return Post(self.dead_letters, self.intake, self.ledger, self.codec)
 
     @cached_property
+    def readings(self) -> opens.SqliteReadings:
+        """Reads about one person or one campaign."""
+        return opens.SqliteReadings(self._database)
+
+    @cached_property
+    def people(self) -> People:
+        """Tells what is held about a person."""
+        return People(
+            store=self.store,
+            book=self.book,
+            records=self.records,
+            mailings=self.mailings,
+            readings=self.readings,
+            policy=self.policy,
+            providers=tuple(self.settings.providers),
+            letters=lambda address: len(self.post.naming(address)),
+            now=self.now,
+        )
+
+    @cached_property
+    def receipts(self) -> Receipts:
+        """Makes receipts."""
+        return Receipts(self.store, self.records, conditions_of(self.settings, self.policy), self.now, self.notary)
+
+    @cached_property
+    def notary(self) -> Notary | None:
+        """Keeps the log; None without its keys."""
+        return notary_of(self.settings, self.secrets, self.store, self.data)
+
+    @cached_property
+    def key_store(self) -> api_keys.SqliteKeys:
+        """The API's keys, and the answers that it may have to repeat."""
+        return api_keys.SqliteKeys(self._database)
+
+    @cached_property
+    def api_keys(self) -> ApiKeys:
+        """Makes the API's keys, and recognises them."""
+        return ApiKeys(self.key_store, self.now)
+
+    @cached_property
+    def consent_forms(self) -> ConsentForms:
+        """Records choices from the team's own forms."""
+        settings, shown = self.settings, self._disclosure
+        return ConsentForms(self.policy, settings.purposes, settings.couplings, shown, self.identify, self.now)
+
+    @property
+    def _disclosure(self) -> Disclosure:
+        """What the team tells people, by its settings."""
+        settings = self.settings
+        return Disclosure(
+            sender=settings.controller(),
+            parties=settings.register(),
+            purposes=settings.purposes,
+            options=settings.personalisation_options,
+            retention_months=settings.open_retention_months,
+        )
+
+    @cached_property
+    def proof_history(self) -> proof_history.SqliteProofHistory:
+        """What reconciliations and audits found."""
+        return proof_history.SqliteProofHistory(self._database)
+
+    @cached_property
+    def reconciliation(self) -> Reconciliation:
+        """Reconciles what partners claim with the proof records that they deliver."""
+        entries = SqlitePartnerEntries(self._database)
+        return Reconciliation(
+            ledger=self.ledger,
+            entries=entries,
+            history=self.proof_history,
+            book=self.book,
+            policy=self.policy,
+            identify=self.identify,
+            key=self._recipient_key,
+            couplings=self.settings.couplings,
+            controllers=(self.settings.sender.name,),
+            notices=known_notices(self._disclosure, entries.texts()),
+            partners=self.settings.partners,
+            folder=self.data / PROOFS,
+            now=self.now,
+        )
+
+    @cached_property
     def ledger(self) -> Ledger:
         """The ledger."""
-        return Ledger(self.store, self.now)
+        return Ledger(self.store, self.now, self.random_bytes)
 
     @cached_property
     def links(self) -> Links:
@@ -199,7 +309,8 @@ class Services:
     @cached_property
     def erasing(self) -> Erasing:
         """Erases people at the ESPs and here."""
-        return Erasing(self.ledger, self.book, self.records, self.now)
+        opens_of = retention.remove_opens(self._database)
+        return Erasing(self.ledger, self.book, self.records, self.post, opens_of, self.now)
 
     @property
     def _campaigns(self) -> dict[str, Any]:
@@ -232,9 +343,10 @@ class Services:
         """Fetches the opens of ESPs without callbacks for them."""
         return Polling(self.intake, self.store, self.now)
 
-    def forget_old_opens(self) -> int:
-        """Delete the opens that are older than the notice says; answers how many there were."""
-        return self.store.forget_opens(self.now() - timedelta(days=DAYS_A_MONTH * self.settings.open_retention_months))
+    @cached_property
+    def retention(self) -> Retention:
+        """Deletes what is old enough."""
+        return retention_of(self, self._database, self._addresses, SNAPSHOTS, PROOFS)
 
     def connector(self, name: str) -> Connector:
         """The connector to one of the configured ESPs, the same one each time; raises SettingsError.
@@ -250,6 +362,11 @@ class Services:
         """A new codec for one of the configured ESPs; raises SettingsError."""
         return provider(name).codec(self._section(name), self._context(name))
 
+    def reads_queue(self, name: str) -> bool:
+        """Whether an ESP's events wait in a queue that the settings name; its connector is a ``ReadsQueue`` then."""
+        able = Capability.READS_QUEUE in provider(name).capabilities
+        return able and bool(getattr(self._section(name), "queue_url", None))
+
     def webhook_url(self, name: str) -> str:
         """Where an ESP's callbacks shall arrive."""
         return f"{self.settings.base_url}/webhooks/{name}"
@@ -264,10 +381,8 @@ class Services:
         return tuple(provider(name).name for name in self.settings.providers)
 
     def _context(self, name: str) -> ProviderContext:
-        purposes = (*self.settings.purposes, TO_ASK)
-        return ProviderContext(
-            self.secrets.values, purposes, self.now, self.webhook_url(name), self.mapped_topics(name)
-        )
+        kept = (*self.settings.purposes, TO_ASK)
+        return ProviderContext(self.secrets.values, kept, self.now, self.webhook_url(name), self.mapped_topics(name))
 
     def _section(self, name: str) -> Any:  # noqa: ANN401 - each provider has a type of its own
         form = provider(name).settings

@@ -7,27 +7,44 @@ what arrives twice takes effect once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import cast
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from connectors import provider
 from core.dead_letters import DeadLetter, DeadLetters, Reason, why_dead
-from core.errors import PayloadError, ProviderError, StoreError, VerificationError
-from core.intake import Intake, Taken
+from core.errors import DamagedState, PayloadError, ProviderError, StoreError, VerificationError
+from core.intake import ENDING, IDLE, WITHOUT_EFFECT, Intake, Taken
+from core.logs import get_logger
 from core.model import ProviderEvent, RecipientId, VerifiedBody, WebhookRequest
-from core.ports import Batch, Capability, Clock, ConfirmsSubscription, WebhookCodec
+from core.ports import Batch, Capability, Clock, ConfirmsSubscription, SiftsEvents, WebhookCodec
 from core.stores.group_commit import GroupCommit
 from webhooks.bodies import bounded
 
 BODY_LIMIT = 6 * 1024 * 1024
 """Bytes. Providers document at most 768 KB (SendGrid) and 256 KB (SNS); more is somebody else's."""
 
-log = structlog.get_logger("pixelproof.callbacks")
+log = get_logger("pixelproof.callbacks")
+
+
+@dataclass(slots=True)
+class _Read:
+    """What a callback holds.
+
+    Attributes:
+        usable: The events that can take effect.
+        dead: What becomes a dead letter.
+        idle: How many events have no effect, whatever they say.
+    """
+
+    usable: list[ProviderEvent] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    idle: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +80,9 @@ class Callbacks:
         if request.method != "POST":
             return Response(status_code=200)
         body = await bounded(request, BODY_LIMIT)
-        headers = {key.lower(): value for key, value in request.headers.items()}
-        seen = WebhookRequest(request.method, request.url.path, headers, body)
+        # By ASGI's rules the names are in lower case already.
+        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in request.scope["headers"]}
+        seen = WebhookRequest(request.method, request.scope["path"], headers, body)
         try:
             await self.take(name, seen)
         except VerificationError as error:
@@ -92,39 +110,59 @@ class Callbacks:
         return codec.verify(seen, now=self.now())
 
     async def _take(self, name: str, codec: WebhookCodec, body: VerifiedBody) -> None:
-        events, dead = self._sorted(name, codec, body)
-        if dead:  # first: once the rest is committed, the provider may not send the callback again
-            await asyncio.to_thread(self.letters.put, dead)
-            log.error("callback not understood: see `pixelproof callbacks dead list`", provider=name, letters=len(dead))
+        read = self._read(name, codec, body)
+        if read.dead:  # first: once the rest is committed, the provider may not send the callback again
+            await asyncio.to_thread(self.letters.put, read.dead)
+            log.error(
+                "callback not understood: see `pixelproof callbacks dead list`", provider=name, letters=len(read.dead)
+            )
+        try:
+            await self._apply(name, read)
+        except DamagedState:
+            # One recipient's stored state: the withdrawals of others must not wait until that is mended.
+            for event in _ending_first(read.usable) if len(read.usable) > 1 else ():
+                with suppress(DamagedState):
+                    await self._apply(name, _Read([event]))
+            raise
 
+    async def _apply(self, name: str, read: _Read) -> None:
         def job(batch: Batch) -> Taken:
-            taken = self.intake.apply(batch, events, self.now())
+            taken = self.intake.apply(batch, read.usable, self.now()) if read.usable else Taken()
+            taken.counts[WITHOUT_EFFECT] += read.idle
             for effect, n in taken.counts.items():
-                batch.count(f"callbacks:{name}", effect, n)
+                if n:
+                    batch.count(f"callbacks:{name}", effect, n)
             return taken
 
-        taken = await asyncio.wrap_future(self.writer.submit(job))
+        taken = await self.writer.perform(job)
         for event in taken.confirmations:
             await asyncio.to_thread(self.confirmer(name).confirm_subscription, event)
         if taken.protected:
             self.protected(taken.protected)
         for incident in taken.incidents:
             log.error("incident", scope=incident.scope, kind=incident.kind, opens=incident.total)
-        log.info("callback taken", provider=name, events=len(events), effects=dict(+taken.counts))
+        if read.usable:  # the rest is counted
+            events = len(read.usable) + read.idle
+            log.info("callback taken", provider=name, events=events, effects=dict(+taken.counts))
 
-    def _sorted(
-        self, name: str, codec: WebhookCodec, body: VerifiedBody
-    ) -> tuple[list[ProviderEvent], list[DeadLetter]]:
-        """The events that can take effect, and what becomes a dead letter."""
+    def _read(self, name: str, codec: WebhookCodec, body: VerifiedBody) -> _Read:
         now = self.now()
         try:
-            events = codec.parse(body)
+            if hasattr(codec, "sift"):
+                events, idle = cast("SiftsEvents", codec).sift(body, IDLE)
+            else:
+                events, idle = codec.parse(body), 0
         except PayloadError:
-            return [], [DeadLetter(name, Reason.UNREADABLE, now, body.signed_at, body.body)]
-        usable, dead = [], []
+            return _Read(dead=[DeadLetter(name, Reason.UNREADABLE, now, body.signed_at, body.body)])
+        read = _Read(idle=idle)
         for event in events:
             if reason := why_dead(event, self.intake):
-                dead.append(DeadLetter(name, reason, now, body.signed_at, codec.letter(body, event)))
+                read.dead.append(DeadLetter(name, reason, now, body.signed_at, codec.letter(body, event)))
             else:
-                usable.append(event)
-        return usable, dead
+                read.usable.append(event)
+        return read
+
+
+def _ending_first(events: Sequence[ProviderEvent]) -> list[ProviderEvent]:
+    """Withdrawals before everything else, as in one batch: no open is read that comes with one."""
+    return sorted(events, key=lambda event: event.kind not in ENDING)

@@ -16,8 +16,9 @@ from connectors.simulators.sendgrid import SendGridSimulator
 from connectors.simulators.serving import listen, served, simulated, url_of
 from connectors.simulators.ses import SesSimulator
 from core.model import Campaign, CampaignId, CampaignKind, Mechanism, PurposeId
-from webhooks.app import create_app
+from webhooks.app import Application, create_app
 from webhooks.assembly import Services
+from webhooks.pixel_protocol import protocol
 
 HOSTED = "hosted-digest"
 SUBJECT = "What is in season this week"
@@ -37,12 +38,14 @@ class Stage:
     Attributes:
         contents: Each ESP's own names of the mail's template and sender; under ``HOSTED`` those of the mail that
             shows the hosted image.
+        app: The product's application, as it is served.
     """
 
     services: Services
     simulators: Mapping[str, Simulator]
     inboxes: Mapping[str, Inboxes]
     contents: Mapping[str, Mapping[str, str]]
+    app: Application
 
     def campaign(self, name: str, provider: str, mechanism: Mechanism = Mechanism.PROVIDER) -> Campaign:
         """A mailing that wants to measure its performance."""
@@ -56,9 +59,10 @@ class Stage:
         )
 
     def flush(self) -> None:
-        """Have every ESP send the callbacks that wait."""
+        """Have every ESP send the callbacks that wait, and the hosted pixel write the opens that do."""
         for inboxes in self.inboxes.values():
             inboxes.order("flush")
+        self.app.opens.settle()
 
 
 @contextmanager
@@ -77,13 +81,14 @@ def staged(folder: Path, chance: random.Random) -> Iterator[Stage]:
         for account in accounts.values():
             add_secrets(folder, account.secrets)
         services = stack.enter_context(Services.from_file(settings))
-        stack.enter_context(served(create_app(services), listener=listener))
+        app = create_app(services)
+        stack.enter_context(served(app, listener=listener, http=protocol(app.pixel)))
         inboxes = {name: Inboxes(name, url) for name, url in urls.items()}
         for each in inboxes.values():
             stack.callback(each.close)
         _install_callbacks(simulators, base_url)
         contents = {name: account.content for name, account in accounts.items()} | {HOSTED: hosted.content}
-        yield Stage(services, {sim.name: sim for sim in simulators}, inboxes, contents)
+        yield Stage(services, {sim.name: sim for sim in simulators}, inboxes, contents, app)
 
 
 def _simulators(folder: Path) -> Sequence[Simulator]:

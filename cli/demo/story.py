@@ -103,8 +103,8 @@ class Story:
     def _collect(self) -> None:
         """Callbacks are sent; opens of an ESP without callbacks for them are fetched."""
         services = self.stage.services
-        for name, inboxes in self.stage.inboxes.items():
-            inboxes.order("flush")
+        self.stage.flush()
+        for name in self.stage.inboxes:
             campaign = f"first-{name}"
             if Capability.POLL_OPENS in provider(name).capabilities and services.mailings.campaign(campaign):
                 services.polling.poll(services.connector(name), campaign)

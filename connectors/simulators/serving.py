@@ -44,10 +44,20 @@ def url_of(listener: socket.socket) -> str:
 
 
 @contextmanager
-def served(app: ASGIApp, *, listener: socket.socket | None = None) -> Iterator[str]:
-    """Serve ``app`` on 127.0.0.1 (a free port unless a socket is given) and yield its base URL; stop afterwards."""
+def served(
+    app: ASGIApp, *, listener: socket.socket | None = None, http: type[asyncio.Protocol] | None = None
+) -> Iterator[str]:
+    """Serve ``app`` on 127.0.0.1 and yield its base URL; stop afterwards.
+
+    Args:
+        app: The application.
+        listener: Where to listen; a free port unless given.
+        http: uvicorn's class of connections, where it shall be another than its own.
+    """
     with listener or listen() as bound:
-        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="auto", server_header=False)
+        config = uvicorn.Config(
+            app, http=http or "auto", log_level="error", access_log=False, lifespan="auto", server_header=False
+        )
         server = _PromptServer(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()

@@ -67,7 +67,9 @@ class SqliteAddressBook:
         """Forget an address; False when it was not known."""
         with self.db.transaction() as connection:
             connection.execute("DELETE FROM arrival WHERE recipient=?", (recipient,))
-            return connection.execute("DELETE FROM contact WHERE recipient=?", (recipient,)).rowcount == 1
+            known = connection.execute("DELETE FROM contact WHERE recipient=?", (recipient,)).rowcount == 1
+        self.db.forget_log()
+        return known
 
     def count(self) -> int:
         """How many addresses are held."""

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,14 @@ from core.errors import StoreError
 
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process that is writing."""
+CACHE = 64 * 1024
+"""KiB of pages that the writer keeps: indexes of random keys touch a page for each row."""
 VARIABLES = 500
 """Values in one IN list."""
+PAGES_AHEAD = 8_192
+"""Pages of the log before they are moved into the file: those that change often are moved once."""
+READER_CACHE = 16_384
+"""KiB of pages that each thread's connection for reading keeps at most."""
 FORM = 3
 """The form of the tables, written into each file; a file of another form is not touched."""
 
@@ -43,6 +49,9 @@ class Database:
             self._writer = self._connect()
             _switch_to_wal(self._writer)
             self._writer.execute("PRAGMA synchronous=FULL")
+            self._writer.execute(f"PRAGMA cache_size=-{CACHE}")
+            self._writer.execute(f"PRAGMA wal_autocheckpoint={PAGES_AHEAD}")
+            self._writer.execute("PRAGMA secure_delete=ON")  # who is erased is gone from the file too
             self._make(schema)
 
     def close(self) -> None:
@@ -59,6 +68,7 @@ class Database:
             with self._reporting():
                 connection = self._threads.connection = self._connect()
                 connection.execute("PRAGMA query_only=ON")
+                connection.execute(f"PRAGMA cache_size=-{READER_CACHE}")
         return connection
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> Iterator[Any]:
@@ -87,6 +97,17 @@ class Database:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
+
+    def forget_log(self) -> None:
+        """Move the log into the file and empty it: what was deleted is gone from both.
+
+        While somebody reads or writes there it stays for another time; SQLite does it by itself before long.
+
+        Raises:
+            StoreError: the file is out of reach.
+        """
+        with self._writing, self._reporting(), suppress(sqlite3.OperationalError):  # busy
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def problems(self) -> list[str]:
         """What SQLite itself finds wrong with the file."""

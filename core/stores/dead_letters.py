@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
 from core.dead_letters import DeadLetter, Reason
-from core.stores.database import Database
+from core.stores.database import Database, in_chunks
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS dead_letter(
@@ -20,6 +20,8 @@ _PUT = """
 INSERT OR IGNORE INTO dead_letter(provider, reason, received_at, signed_at, body, digest) VALUES (?,?,?,?,?,?)
 """
 _SELECT = "SELECT provider, reason, received_at, signed_at, body, id FROM dead_letter"
+PAGE = 50
+"""Letters that are held in memory at a time; one may be as large as a callback's body."""
 
 
 class SqliteDeadLetters:
@@ -37,15 +39,32 @@ class SqliteDeadLetters:
         with self.db.transaction() as connection:
             return sum(connection.execute(_PUT, _values(letter)).rowcount for letter in letters)
 
-    def listed(self, provider: str | None = None) -> list[DeadLetter]:
-        """Those that wait, the oldest first."""
-        rows = self.db.rows(f"{_SELECT} WHERE ?1 IS NULL OR provider=?1 ORDER BY id", (provider,))
-        return [_letter(row) for row in rows]
+    def listed(self, provider: str | None = None) -> Iterator[DeadLetter]:
+        """Those that wait, the oldest first, read in pages."""
+        sql = f"{_SELECT} WHERE id>?1 AND (?2 IS NULL OR provider=?2) ORDER BY id LIMIT {PAGE}"
+        after = 0
+        while page := [_letter(row) for row in self.db.rows(sql, (after, provider))]:
+            yield from page
+            after = page[-1].id
+
+    def get(self, numbers: Collection[int]) -> list[DeadLetter]:
+        """Those with these ids, the oldest first; the others are left out."""
+        chunks = in_chunks([*numbers], f"{_SELECT} WHERE id IN ({{}})")
+        found = [_letter(row) for sql, chunk in chunks for row in self.db.rows(sql, chunk)]
+        return sorted(found, key=lambda letter: letter.id)
+
+    def counts(self) -> dict[tuple[str, Reason], int]:
+        """How many wait, by provider and reason."""
+        sql = "SELECT provider, reason, count(*) FROM dead_letter GROUP BY 1, 2 ORDER BY 1, 2"
+        return {(provider, Reason(reason)): n for provider, reason, n in self.db.rows(sql)}
 
     def remove(self, numbers: Iterable[int]) -> int:
         """Forget those with these ids; answers how many there were."""
         with self.db.transaction() as connection:
-            return sum(connection.execute("DELETE FROM dead_letter WHERE id=?", (n,)).rowcount for n in numbers)
+            gone = sum(connection.execute("DELETE FROM dead_letter WHERE id=?", (n,)).rowcount for n in numbers)
+        if gone:
+            self.db.forget_log()
+        return gone
 
 
 def _values(letter: DeadLetter) -> tuple[object, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from core.errors import DamagedState, StoreError
@@ -16,7 +18,10 @@ from core.stores.sqlite import SqliteBatch, SqliteStore
 T = TypeVar("T")
 MOST_JOBS = 256
 
-_Job = tuple[Callable[[Batch], Any], "Future[Any]"]
+_Waiting = Future[Any] | asyncio.Future[Any]
+"""Who waits for a job: a thread, or a coroutine."""
+_Job = tuple[Callable[[Batch], Any], _Waiting]
+_Outcome = tuple[_Waiting, Any, Exception | None]
 
 
 class GroupCommit:
@@ -38,11 +43,17 @@ class GroupCommit:
     def submit(self, job: Callable[[Batch], T]) -> Future[T]:
         """Have ``job`` run; the future gives what it returned once that is durable."""
         future: Future[T] = Future()
-        with self._closing:
-            if self._closed:
-                raise StoreError("the store is being closed")
-            self._jobs.put((job, future))
+        self._put((job, future))
         return future
+
+    async def perform(self, job: Callable[[Batch], T]) -> T:
+        """Have ``job`` run; answers what it returned once that is durable.
+
+        For coroutines: their event loop is woken once for all jobs that were committed together.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._put((job, future))
+        return await future
 
     def close(self) -> None:
         """Finish what waits, then stop."""
@@ -51,6 +62,12 @@ class GroupCommit:
                 self._closed = True
                 self._jobs.put(None)
         self._thread.join()
+
+    def _put(self, job: _Job) -> None:
+        with self._closing:
+            if self._closed:
+                raise StoreError("the store is being closed")
+            self._jobs.put(job)
 
     def _work(self) -> None:
         more = True
@@ -64,7 +81,7 @@ class GroupCommit:
         """Take the next job and all that wait behind it; False when there is nothing more to come."""
         job = self._jobs.get()
         while job is not None:
-            if job[1].set_running_or_notify_cancel():
+            if isinstance(job[1], asyncio.Future) or job[1].set_running_or_notify_cancel():
                 group.append(job)
             if len(group) >= MOST_JOBS or self._jobs.empty():
                 return True
@@ -72,18 +89,31 @@ class GroupCommit:
         return False
 
     def _commit(self, group: list[_Job]) -> None:
-        outcomes: list[tuple[Future[Any], Any, Exception | None]] = []
+        outcomes: list[_Outcome] = []
         try:
             with self._store.batch() as batch:
                 outcomes = [(future, *_run(batch, job)) for job, future in group]
         except BaseException as error:  # noqa: BLE001 - whatever it is, the callers must hear of it and the thread live on
             reason = error if isinstance(error, StoreError) else StoreError(f"the store failed: {type(error).__name__}")
             outcomes = [(future, None, reason) for _, future in group]
-        for future, result, failure in outcomes:
-            if failure is None:
-                future.set_result(result)
-            else:
-                future.set_exception(failure)
+        _tell([outcome for outcome in outcomes if not isinstance(outcome[0], asyncio.Future)])
+        waiting: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
+        for outcome in outcomes:
+            if isinstance(outcome[0], asyncio.Future):
+                waiting.setdefault(outcome[0].get_loop(), []).append(outcome)
+        for loop, theirs in waiting.items():
+            with suppress(RuntimeError):  # closed: nobody waits any more
+                loop.call_soon_threadsafe(_tell, theirs)
+
+
+def _tell(outcomes: Sequence[_Outcome]) -> None:
+    for future, result, failure in outcomes:
+        if future.done():  # given up meanwhile
+            continue
+        if failure is None:
+            future.set_result(result)
+        else:
+            future.set_exception(failure)
 
 
 def _run(batch: SqliteBatch, job: Callable[[Batch], Any]) -> tuple[Any, Exception | None]:

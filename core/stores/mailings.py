@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -34,6 +35,7 @@ CHUNK = 10_000
 
 _LEFT = "SELECT part FROM send_part WHERE campaign=? AND state<>'failed'"
 _RECORD = msgspec.json.Decoder(CampaignRecord)
+_MODES = {mode.value: mode for mode in PixelMode}
 _CHOICE = "SELECT recipient, mode, part, basis, reason FROM snapshot"
 _PUT = "INSERT OR REPLACE INTO snapshot VALUES (?,?,?,?,?,?)"
 _DELETE = """
@@ -145,14 +147,19 @@ class SqliteMailings:
         with self.db.transaction() as connection:
             connection.execute("UPDATE campaign SET sent=1 WHERE id=?", (campaign,))
 
-    def modes(self, campaign: str, recipients: Collection[RecipientId]) -> dict[RecipientId, PixelMode]:
-        """Which pixel those recipients got, from the snapshot in force."""
-        record = self.campaign(campaign)
+    def modes(
+        self, campaign: str, recipients: Collection[RecipientId], edition: int | None = None
+    ) -> dict[RecipientId, PixelMode]:
+        """Which pixel those recipients got, from the snapshot in force: ``edition``, where that is known."""
+        if edition is None:
+            record = self.campaign(campaign)
+            edition = record.edition if record else None
         found: dict[RecipientId, PixelMode] = {}
-        if record is not None:
+        if edition is not None:
             select = "SELECT recipient, mode FROM snapshot WHERE recipient IN ({}) AND edition=?"
             for sql, chunk in in_chunks([*recipients], select):
-                found.update((r, PixelMode(mode)) for r, mode in self.db.rows(sql, [*chunk, record.edition]))
+                rows = self.db.rows(sql, [*chunk, edition])
+                found.update((recipient, _MODES.get(mode, PixelMode.NONE)) for recipient, mode in rows)
         return found
 
     def journal(self, campaign: str) -> SqliteSendJournal:
@@ -222,6 +229,7 @@ class SqliteSendJournal:
         connection.execute("INSERT OR REPLACE INTO send_part VALUES (?,?,?)", (self._campaign, part, state.value))
 
 
+@lru_cache(maxsize=256)
 def _record(row: tuple[bytes, int]) -> CampaignRecord:
     return replace(_RECORD.decode(row[0]), sent=bool(row[1]))
 

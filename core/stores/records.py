@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from core.model import PurposeId, RecipientId
-from core.records import Confirmed, SyncState
+from core.model import TO_ASK, PurposeId, RecipientId
+from core.ports import Clock
+from core.records import Confirmed, SyncState, TakenOut
 from core.stores.database import Database, in_chunks
 
 SCHEMA = """
@@ -17,6 +18,9 @@ CREATE TABLE IF NOT EXISTS notice(sha256 TEXT PRIMARY KEY, text TEXT NOT NULL) S
 CREATE TABLE IF NOT EXISTS confirmed(
   provider TEXT NOT NULL, recipient BLOB NOT NULL, purposes TEXT NOT NULL, carried BLOB NOT NULL,
   mark INTEGER NOT NULL, refused INTEGER NOT NULL, PRIMARY KEY(provider, recipient)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS taken_out(
+  recipient BLOB NOT NULL, provider TEXT NOT NULL, at INTEGER NOT NULL, purposes TEXT NOT NULL,
+  PRIMARY KEY(recipient, provider, at)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS in_doubt ON confirmed(provider, recipient) WHERE mark<>0;
 CREATE TABLE IF NOT EXISTS sync_state(
   provider TEXT PRIMARY KEY, position INTEGER NOT NULL, arrivals INTEGER NOT NULL, settings BLOB NOT NULL,
@@ -24,6 +28,7 @@ CREATE TABLE IF NOT EXISTS sync_state(
 """
 
 MARK_BITS = 62
+MILLISECONDS = 1_000
 _COLUMNS = "recipient, purposes, carried, mark, refused"
 _PENDING = f"SELECT {_COLUMNS} FROM confirmed INDEXED BY in_doubt WHERE provider=? AND mark<>0 ORDER BY recipient"  # noqa: S608
 _PUT = "INSERT OR REPLACE INTO confirmed VALUES (?,?,?,?,?,?)"
@@ -34,10 +39,12 @@ class SqliteRecords:
 
     Args:
         db: The database, made with ``SCHEMA``.
+        now: The clock, for when an ESP was seen to hold somebody no longer.
     """
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, now: Clock) -> None:
         self.db = db
+        self._now = now
 
     def put_notice(self, sha256: str, text: str) -> None:
         """Keep the exact text that people were shown, by its hash."""
@@ -71,15 +78,18 @@ class SqliteRecords:
         written, crossed = {}, set()
         with self.db.transaction() as connection:
             before = _confirmed(connection, provider, rows)
+            gone: dict[RecipientId, frozenset[PurposeId]] = {}
             for recipient, row in rows.items():
                 known = before.get(recipient, Confirmed())
                 if known.mark == mark:
                     written[recipient] = row
+                    gone[recipient] = known.purposes - row.purposes if not row.refused else frozenset()
                 else:
                     # A new mark, so that the other call cannot settle it either: which came last is not known.
                     written[recipient] = Confirmed(known.purposes | row.purposes, b"", _new_mark())
                     crossed.add(recipient)
             _put(connection, provider, written)
+            self._note_taken_out(connection, provider, gone)
         return crossed
 
     def pending(self, provider: str) -> Iterator[tuple[RecipientId, Confirmed]]:
@@ -97,9 +107,26 @@ class SqliteRecords:
     def forget_held(self, provider: str, recipients: Collection[RecipientId]) -> None:
         """Forget what an ESP held about people whom it has erased."""
         with self.db.transaction() as connection:
+            held = _confirmed(connection, provider, recipients)
+            self._note_taken_out(connection, provider, {r: c.purposes for r, c in held.items()})
             connection.executemany(
                 "DELETE FROM confirmed WHERE provider=? AND recipient=?", [(provider, r) for r in recipients]
             )
+
+    def taken_out(self, recipient: RecipientId) -> list[TakenOut]:
+        """When ESPs were seen to hold somebody no longer in segments in which they may have been, the oldest first."""
+        sql = "SELECT provider, at, purposes FROM taken_out WHERE recipient=? ORDER BY at, provider"
+        return [
+            TakenOut(provider, datetime.fromtimestamp(at / MILLISECONDS, UTC), tuple(map(PurposeId, purposes.split())))
+            for provider, at, purposes in self.db.rows(sql, (recipient,))
+        ]
+
+    def _note_taken_out(
+        self, connection: sqlite3.Connection, provider: str, gone: Mapping[RecipientId, frozenset[PurposeId]]
+    ) -> None:
+        at = int(self._now().timestamp() * MILLISECONDS)
+        left = [(r, provider, at, " ".join(sorted(purposes - {TO_ASK}))) for r, purposes in sorted(gone.items())]
+        connection.executemany("INSERT OR REPLACE INTO taken_out VALUES (?,?,?,?)", [row for row in left if row[3]])
 
     def sync_state(self, provider: str) -> SyncState | None:
         """How far the last sync came; None before the first one."""

@@ -11,8 +11,7 @@ import hmac
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,8 +20,8 @@ from core.errors import DamagedState, HeadConflict, StoreError
 from core.incidents import Incident
 from core.merkle import Frontier
 from core.model import PurposeId, RecipientId
-from core.ports import Batch, Entry, Head, Open
-from core.stores import incidents
+from core.ports import Answered, Batch, Entry, Head, Open
+from core.stores import api_keys, incidents
 from core.stores.database import Database, in_chunks
 
 SCHEMA = """
@@ -42,6 +41,12 @@ CREATE TABLE IF NOT EXISTS counter(
 """
 
 SEAL = "SELECT size, peaks, mac FROM seal"
+ROWS = 500
+"""Inserted by one statement."""
+_PUT_OPENS = "INSERT INTO open(campaign, recipient, opened_at, serves, source, machine, client)"
+CHAIN = "SELECT recipient, seq, body, hash FROM entry WHERE recipient=? ORDER BY seq"
+
+_CHANGE_HEAD = "UPDATE head SET seq=?, hash=?, standings=? WHERE recipient=? AND seq=? AND hash=?"
 
 _STANDINGS = msgspec.msgpack.Decoder(dict[PurposeId, Standing])
 _encode_standings = msgspec.msgpack.Encoder(order="sorted").encode
@@ -58,6 +63,7 @@ class SqliteStore:
     def __init__(self, db: Database, seal_key: bytes) -> None:
         self.db = db
         self._seal_key = seal_key
+        self._known: tuple[int, bytes, bytes] | None = None
 
     @contextmanager
     def batch(self) -> Iterator[SqliteBatch]:
@@ -65,6 +71,7 @@ class SqliteStore:
         with self.db.transaction() as connection:
             batch = SqliteBatch(connection, self._genuine(connection.execute(SEAL).fetchone()))
             yield batch
+            batch.write()
             if batch.appended:
                 self._write_seal(connection, batch.tree)
 
@@ -78,8 +85,7 @@ class SqliteStore:
 
     def chain(self, recipient: RecipientId) -> list[Entry]:
         """All entries of one recipient, the oldest first."""
-        sql = "SELECT recipient, seq, body, hash FROM entry WHERE recipient=? ORDER BY seq"
-        return [_entry(row) for row in self.db.rows(sql, (recipient,))]
+        return [_entry(row) for row in self.db.rows(CHAIN, (recipient,))]
 
     def entries(self) -> Iterator[tuple[int, Entry]]:
         """Every entry with its position, in the order of positions."""
@@ -89,6 +95,26 @@ class SqliteStore:
     def size(self) -> int:
         """How many entries there are: the position of the newest."""
         return int(self.db.row("SELECT coalesce(max(position), 0) FROM entry")[0])
+
+    def hashes(self, after: int, until: int) -> Iterator[bytes]:
+        """The stored hashes of the entries behind ``after``, up to ``until``; a missing one is left out."""
+        sql = "SELECT hash FROM entry WHERE position>? AND position<=? ORDER BY position"
+        for row in self.db.rows(sql, (after, until)):
+            yield from _typed(row, bytes)
+
+    def position(self, recipient: RecipientId, seq: int) -> int | None:
+        """The position of one entry of a chain, from 1; None when there is no such entry."""
+        row = self.db.row("SELECT position FROM entry WHERE recipient=? AND seq=?", (recipient, seq))
+        return int(row[0]) if row else None
+
+    def erase_bodies(self, recipient: RecipientId) -> int:
+        """Erase what a person's entries say; their hashes stay, so that chains, tree and checkpoints still verify.
+
+        Answers how many entries there were to erase. Nobody can find out what they said by trying: see their salt.
+        """
+        with self.db.transaction() as connection:
+            sql = "UPDATE entry SET body=x'' WHERE recipient=? AND length(body)>0"
+            return connection.execute(sql, (recipient,)).rowcount
 
     def touched(self, after: int, until: int) -> Iterator[RecipientId]:
         """Whose chains grew behind position ``after``, up to ``until``, in the order of recipients."""
@@ -113,11 +139,6 @@ class SqliteStore:
         """How many opens are on record."""
         return int(self.db.row("SELECT count(*) FROM open")[0])
 
-    def forget_opens(self, before: datetime) -> int:
-        """Delete the opens from before that time; answers how many there were."""
-        with self.db.transaction() as connection:
-            return connection.execute("DELETE FROM open WHERE opened_at<?", (int(before.timestamp()),)).rowcount
-
     def sealed(self) -> Frontier:
         """The tree over all entries as it was sealed; raises StoreError when the seal is not genuine."""
         return self._genuine(self.db.row(SEAL))
@@ -130,6 +151,8 @@ class SqliteStore:
         if row is None:
             return Frontier()
         size, peaks, mac = _typed(row, int, bytes, bytes)
+        if row == self._known:
+            return Frontier.from_bytes(size, peaks)
         try:
             tree = Frontier.from_bytes(size, peaks)
         except ValueError:
@@ -139,6 +162,7 @@ class SqliteStore:
                 "the ledger's seal does not fit: PIXELPROOF_LEDGER_KEY is not the key that this ledger was written"
                 " with, or the file was altered: see `pixelproof ledger verify`"
             )
+        self._known = row
         return tree
 
     def _write_seal(self, connection: sqlite3.Connection, tree: Frontier) -> None:
@@ -150,23 +174,42 @@ class SqliteStore:
         return hmac.digest(self._seal_key, b"pixelproof seal v1\n%d\n%s" % (tree.size, tree.root), "sha256")
 
 
+class _Grown(NamedTuple):
+    """What was appended to one chain."""
+
+    recipient: RecipientId
+    entries: Sequence[Entry]
+    expected: Head | None
+    head: Head
+
+
 class SqliteBatch:
-    """A batch inside one transaction."""
+    """A batch inside one transaction.
+
+    Entries and counters are written together, at the end of a part or before they are read: each statement costs more
+    than each row, and asks for Python's lock, which the event loop needs.
+    """
 
     def __init__(self, connection: sqlite3.Connection, tree: Frontier) -> None:
         self._db = connection
         self.tree = tree
         self.appended = False
+        self._grown: list[_Grown] = []
+        self._stored: dict[str, dict[str, int]] = {}
+        self._added: dict[tuple[str, str], int] = {}
 
     @contextmanager
     def savepoint(self) -> Iterator[Batch]:
         """A part of the batch that an exception undoes alone."""
+        self._write_entries()
         tree, appended = Frontier(self.tree.size, [*self.tree.peaks]), self.appended
+        added = {**self._added}
         self._db.execute("SAVEPOINT part")
         try:
             yield self
+            self._write_entries()
         except BaseException:
-            self.tree, self.appended = tree, appended
+            self.tree, self.appended, self._added, self._grown = tree, appended, added, []
             self._db.execute("ROLLBACK TO part")
             raise
         finally:
@@ -181,41 +224,77 @@ class SqliteBatch:
 
     def remember(self, keys: Collection[bytes]) -> None:
         """See ``core.ports.Batch``."""
-        self._db.executemany("INSERT OR IGNORE INTO idempotency VALUES (?)", [(key,) for key in sorted(keys)])
+        self._insert("INSERT OR IGNORE INTO idempotency", [(key,) for key in sorted(keys)])
 
     def heads(self, recipients: Collection[RecipientId]) -> dict[RecipientId, Head]:
         """See ``core.ports.Batch``."""
+        self._write_entries()
         return _heads(self._db, recipients)
+
+    def touched(self, after: int) -> set[RecipientId]:
+        """See ``core.ports.Batch``."""
+        self._write_entries()
+        # Without DISTINCT: SQLite would walk the whole index of recipients for it.
+        rows = self._db.execute("SELECT recipient FROM entry WHERE position>?", (after,))
+        return {recipient for (recipient,) in rows}
 
     def append(self, recipient: RecipientId, entries: Sequence[Entry], *, expected: Head | None, head: Head) -> None:
         """See ``core.ports.Batch``."""
-        standings = _encode_standings(head.standings)
-        if expected is None:
-            sql = "INSERT OR IGNORE INTO head(seq, hash, standings, recipient) VALUES (?,?,?,?)"
-            values: tuple[object, ...] = (head.seq, head.hash, standings, recipient)
-        else:
-            sql = "UPDATE head SET seq=?, hash=?, standings=? WHERE recipient=? AND seq=? AND hash=?"
-            values = (head.seq, head.hash, standings, recipient, expected.seq, expected.hash)
-        if self._db.execute(sql, values).rowcount != 1:
-            raise HeadConflict("another entry came first")
+        self._grown.append(_Grown(recipient, entries, expected, head))
+
+    def _write_entries(self) -> None:
+        """Write what was appended; raises HeadConflict when somebody was first."""
+        grown, self._grown = self._grown, []
+        if not grown:
+            return
+        self._write_heads(grown)
         rows = []
-        for entry in entries:
-            self.tree.push(entry.hash)
-            rows.append((self.tree.size, recipient, entry.seq, entry.hash, entry.body))
-        self._db.executemany("INSERT INTO entry VALUES (?,?,?,?,?)", rows)
+        for each in grown:
+            for entry in each.entries:
+                self.tree.push(entry.hash)
+                rows.append((self.tree.size, each.recipient, entry.seq, entry.hash, entry.body))
+        self._insert("INSERT INTO entry", rows)
         self.appended = True
+
+    def _write_heads(self, grown: Sequence[_Grown]) -> None:
+        new, changed = [], []
+        for each in sorted(grown, key=lambda grown: grown.recipient):
+            values = (each.head.seq, each.head.hash, _encode_standings(each.head.standings), each.recipient)
+            if each.expected is None:
+                new.append(values)
+            else:
+                changed.append((*values, each.expected.seq, each.expected.hash))
+        written = self._insert("INSERT OR IGNORE INTO head(seq, hash, standings, recipient)", new)
+        written += sum(self._db.execute(_CHANGE_HEAD, values).rowcount for values in changed)
+        if written != len(grown):
+            raise HeadConflict("another entry came first")
+
+    def _insert(self, insert: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Insert many rows by few statements; answers how many were."""
+        written = 0
+        for start in range(0, len(rows), ROWS):
+            some = rows[start : start + ROWS]
+            places = f"({','.join('?' * len(some[0]))})"
+            sql = f"{insert} VALUES {','.join([places] * len(some))}"
+            written += self._db.execute(sql, [value for row in some for value in row]).rowcount
+        return written
 
     def record_opens(self, opens: Sequence[Open]) -> None:
         """See ``core.ports.Batch``."""
-        self._db.executemany(
-            "INSERT INTO open(campaign, recipient, opened_at, serves, source, machine, client) VALUES (?,?,?,?,?,?,?)",
-            [_open_row(each) for each in opens],
-        )
+        self._insert(_PUT_OPENS, [_open_row(each) for each in opens])
 
     def count(self, scope: str, name: str, by: int = 1) -> int:
         """See ``core.ports.Batch``."""
-        sql = "INSERT INTO counter VALUES (?,?,?) ON CONFLICT DO UPDATE SET n=n+excluded.n RETURNING n"
-        return int(self._db.execute(sql, (scope, name, by)).fetchone()[0])
+        if scope not in self._stored:
+            self._stored[scope] = dict(self._db.execute("SELECT name, n FROM counter WHERE scope=?", (scope,)))
+        added = self._added[scope, name] = self._added.get((scope, name), 0) + by
+        return self._stored[scope].get(name, 0) + added
+
+    def write(self) -> None:
+        """Write what waits; counters once for all the jobs that a transaction holds."""
+        self._write_entries()
+        rows = [(scope, name, self._stored[scope].get(name, 0) + n) for (scope, name), n in sorted(self._added.items())]
+        self._insert("INSERT OR REPLACE INTO counter", rows)
 
     def last_incident(self, scope: str, kind: str) -> Incident | None:
         """See ``core.ports.Batch``."""
@@ -224,6 +303,19 @@ class SqliteBatch:
     def open_incident(self, incident: Incident) -> None:
         """See ``core.ports.Batch``."""
         incidents.open_(self._db, incident)
+
+    def chain(self, recipient: RecipientId) -> list[Entry]:
+        """See ``core.ports.Batch``."""
+        self._write_entries()
+        return [_entry(row) for row in self._db.execute(CHAIN, (recipient,))]
+
+    def answered(self, name: bytes) -> Answered | None:
+        """See ``core.ports.Batch``."""
+        return api_keys.answered(self._db, name)
+
+    def keep_answer(self, answered: Answered) -> None:
+        """See ``core.ports.Batch``."""
+        api_keys.keep_answer(self._db, answered)
 
 
 def _open_row(o: Open) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,21 @@ import pytest
 
 from cli.setup import fresh_keys
 from connectors.simulators.serving import listen, served, url_of
+from core import logs
+from tests.at_sendgrid import AtSendGrid, installed
 from tests.installation import Team
 from webhooks.app import create_app
 from webhooks.assembly import Services
+
+
+@pytest.fixture
+def logged() -> Iterator[None]:
+    """What the product logs goes to stderr, as `pixelproof serve` has it."""
+    logger = logging.getLogger(logs.ROOT)
+    before = logger.handlers, logger.level
+    logs.to_stderr()
+    yield
+    logger.handlers, logger.level = before
 
 
 @pytest.fixture
@@ -37,3 +50,10 @@ def team(folder: Path) -> Iterator[Team]:
         team = Team(services, url)
         yield team
         team.client.close()
+
+
+@pytest.fixture
+def at_sendgrid(folder: Path) -> Iterator[AtSendGrid]:
+    """An installation with a webhook at the simulated SendGrid; three opens that should not be make an incident."""
+    with installed(folder, "incident_threshold = 3") as served_one:
+        yield served_one

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from core.addresses import pseudonym
 from core.ledger import Recording
 from core.model import Action, ConsentEvent, NoticeRef, PurposeId, RecipientId
+from core.notary import Notary
 from core.policy import Policy, load
 from core.settings import Secrets, Sender, Settings
+from tests.log_in_folder import keys
 from webhooks.assembly import Services
 
 START = datetime(2026, 11, 2, 9, 0, 0, 250_000, tzinfo=UTC)
@@ -123,3 +125,27 @@ def record(services: Services, event: Callable[..., ConsentEvent]) -> Callable[.
         return services.ledger.record([Recording(event(action, **fields), keys)])
 
     return recorded
+
+
+@pytest.fixture
+def log_folder(tmp_path: Path) -> Path:
+    """Where a log lies."""
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def notary(services: Services, log_folder: Path) -> Notary:
+    """The notary of the services' ledger."""
+    return Notary(services.store, log_folder, keys())
+
+
+@pytest.fixture
+def grow(services: Services, event: Callable[..., ConsentEvent]) -> Callable[[int], None]:
+    """Records so many more entries, of as many people."""
+    count = iter(range(1, 1_000_000))
+
+    def grown(many: int) -> None:
+        people = [RecipientId(next(count).to_bytes(16)) for _ in range(many)]
+        services.ledger.record([Recording(event(Action.GIVEN, recipient=each)) for each in people])
+
+    return grown

@@ -150,6 +150,11 @@ def test_no_repr_shows_an_address_or_a_key() -> None:
 )
 def test_the_quick_way_is_the_thorough_one(address: str) -> None:
     """Plain addresses take a shortcut past the library: it accepts, refuses and spells exactly as the library does."""
+    assert_as_the_library(address)
+
+
+def assert_as_the_library(address: str) -> None:
+    """Normalise and compare with what email-validator says."""
     try:
         checked = validate_email(address, check_deliverability=False, test_environment=True, strict=True)
     except EmailNotValidError:
@@ -157,3 +162,15 @@ def test_the_quick_way_is_the_thorough_one(address: str) -> None:
             normalise(address)
     else:
         assert normalise(address) == f"{checked.local_part}@{checked.ascii_domain}".lower()
+
+
+LABELS = st.sampled_from(["a", "B", "9", "-", "--", "xn--", "ab--c", "xn--nxasmq6b", "x" * 32, "é", "_", "K"])
+ENDINGS = st.sampled_from(
+    ["org", "ORG", "o", "1g", "test", "local", "localhost", "INVALID", "onion", "arpa", "localx", "org.", "or-g"]
+)
+
+
+@given(labels=st.lists(st.lists(LABELS, max_size=3).map("".join), max_size=9), ending=ENDINGS)
+def test_the_quick_way_with_domains_is_the_thorough_one(labels: list[str], ending: str) -> None:
+    """The same for domains of every form: too long, reserved, Punycode, with hyphens where none may stand."""
+    assert_as_the_library(f"ada@{'.'.join([*labels, ending])}")

@@ -47,7 +47,7 @@ def test_init_writes_settings_and_private_keys(pixelproof: Run) -> None:
     assert Path(".env").stat().st_mode & 0o777 == 0o600
     pixelproof("init", "--dir", "other")
     keys = [re.findall(r"(?m)^PIXELPROOF_\w+=(.+)$", Path(f).read_text("utf-8")) for f in (".env", "other/.env")]
-    assert all(len(found) == 3 for found in keys)
+    assert all(len(found) == 4 for found in keys)
     assert set(keys[0]).isdisjoint(keys[1])
 
 
@@ -79,10 +79,9 @@ def test_import_status_and_verify(pixelproof: Run) -> None:
         "source": "import",
     }
     assert status["purposes"]["profiling"]["state"] == "unknown"
-    assert pixelproof("ledger", "verify") == (
-        0,
-        {"entries": 1, "recipients": 1, "campaigns": 0, "ok": True, "problems": []},
-    )
+    code, found = pixelproof("ledger", "verify")
+    assert (code, found["ok"], found["problems"]) == (0, True, [])
+    assert (found["entries"], found["recipients"], found["campaigns"]) == (1, 1, 0)
 
 
 def test_an_unknown_address_is_unknown_for_every_purpose(pixelproof: Run) -> None:

@@ -7,9 +7,21 @@ from collections.abc import Callable
 import pytest
 
 from core.errors import ProviderError
-from core.model import Action, Contact, PurposeId, State
+from core.model import (
+    Action,
+    Campaign,
+    CampaignId,
+    CampaignKind,
+    Contact,
+    Mechanism,
+    PixelMode,
+    PurposeId,
+    State,
+)
+from core.ports import Open
 from core.verify import verify
 from tests.esp_in_memory import EspInMemory
+from tests.mailings_in_store import applied
 from webhooks.assembly import Services
 
 Record = Callable[..., int]
@@ -92,3 +104,30 @@ def test_a_claim_is_withdrawn_too_and_nothing_else(services: Services, record: R
     entry = services.store.chain(recipient)[-1]
     assert b'"action":"withdrawn"' in entry.body
     assert b"deliverability" not in entry.body
+
+
+def test_opens_go_with_the_person(services: Services, esps: dict[str, EspInMemory]) -> None:
+    """Of every campaign; those of others stay, and so does the count."""
+    recipient, other = services.recipient(ADDRESS), services.recipient("bob@example.org")
+    for name in ("autumn", "winter"):
+        campaign = Campaign(CampaignId(name), "one", CampaignKind.REQUESTED, (MEASURING,), Mechanism.HOSTED)
+        applied(services, campaign, {recipient: PixelMode.INDIVIDUAL, other: PixelMode.INDIVIDUAL})
+        with services.store.batch() as batch:
+            batch.record_opens([Open(name, r, services.now(), (MEASURING,), "hosted") for r in (recipient, other)])
+    assert services.erasing.erase(recipient, ADDRESS, esps).opens == 2
+    assert services.readings.opens_of(recipient) == []
+    assert len(services.readings.opens_of(other)) == 2
+    assert services.erasing.erase(recipient, ADDRESS, esps).opens == 0
+
+
+def test_no_file_holds_the_address_any_more(services: Services, esps: dict[str, EspInMemory]) -> None:
+    """What is deleted is gone from the files and from their logs, and not only from the tables."""
+
+    def holding() -> list[str]:
+        return [
+            file.name for file in services.data.iterdir() if file.is_file() and ADDRESS.encode() in file.read_bytes()
+        ]
+
+    assert holding() != []
+    services.erasing.erase(services.recipient(ADDRESS), ADDRESS, esps)
+    assert holding() == []

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
+from functools import partial
 
 import pytest
 
-from core.errors import StoreError
+from core.errors import DamagedState, StoreError
 from core.ledger import Recording, idempotency_key
 from core.model import Action, ConsentEvent, RecipientId
 from core.ports import Batch
@@ -72,7 +75,7 @@ def writer(services: Services) -> Iterator[GroupCommit]:
 def job(services: Services, event: Make) -> Callable[..., Job]:
     """Makes a job that records a withdrawal of person number ``n``, once; it may fail afterwards."""
 
-    def make(n: int, failure: Exception | None = None) -> Job:
+    def make(n: int, failure: BaseException | None = None) -> Job:
         recording = Recording(event(Action.WITHDRAWN, recipient=person(n)), (idempotency_key(str(n)),))
 
         def run(batch: Batch) -> int:
@@ -168,6 +171,40 @@ def test_a_failing_job_harms_no_other(services: Services, writer: GroupCommit, j
     assert verify(services.store).ok
 
 
+def test_a_damaged_recipient_harms_no_other(
+    services: Services, writer: GroupCommit, job: Callable[..., Job], event: Make
+) -> None:
+    """What is stored of one person cannot be read: that job fails alone, and again until the file is mended."""
+    assert outcomes([writer.submit(job(n)) for n in range(3)]) == [1] * 3
+    with services.store.db.transaction() as connection:
+        connection.execute("UPDATE head SET standings=x'c1' WHERE recipient=?", (person(1),))
+    said = [Recording(event(Action.OBJECTED, recipient=person(n))) for n in range(3)]
+    for _ in range(2):
+        with together(writer):
+            futures = [writer.submit(partial(services.ledger.record_in, recordings=[one])) for one in said]
+        first, damaged, last = outcomes(futures)
+        assert (first, last) == (1, 1)
+        assert isinstance(damaged, DamagedState)
+    assert [len(services.store.chain(person(n))) for n in range(3)] == [3, 1, 3]
+
+
+class Leaving(BaseException):
+    """Not an Exception: what ends threads and tasks."""
+
+
+@pytest.mark.parametrize("failure", [Leaving(), SystemExit(1), KeyboardInterrupt(), CancelledError()], ids=range(4))
+def test_nothing_that_a_job_raises_ends_the_writer(
+    services: Services, writer: GroupCommit, job: Callable[..., Job], failure: BaseException
+) -> None:
+    """The group hears that nothing of it was done, and the next one is written."""
+    with together(writer):
+        futures = [writer.submit(job(n, failure if n == 1 else None)) for n in range(3)]
+    assert all(isinstance(outcome, StoreError) for outcome in outcomes(futures))
+    assert entries(services) == 0
+    assert outcomes([writer.submit(job(n)) for n in range(3)]) == [1] * 3
+    assert verify(services.store).ok
+
+
 def test_a_job_that_the_store_fails_fails_the_group(
     services: Services, writer: GroupCommit, job: Callable[..., Job]
 ) -> None:
@@ -238,3 +275,67 @@ def test_many_threads_lose_nothing(services: Services, writer: GroupCommit, job:
     assert sum(future.result(PATIENCE) for future in futures) == 60
     assert entries(services) == 60
     assert verify(services.store).ok
+
+
+# Coroutines
+
+
+def test_coroutines_hear_of_their_group(
+    services: Services, commits: Commits, writer: GroupCommit, job: Callable[..., Job]
+) -> None:
+    """Each gets its own result or error once the group is durable; one that gave up keeps nobody waiting."""
+    wrong = ValueError("the caller's own")
+
+    async def all_at_once() -> list[int | BaseException]:
+        commits.gate.clear()
+        held = asyncio.create_task(writer.perform(job(9)))
+        await asyncio.to_thread(commits.reached.wait, PATIENCE)
+        tasks = [asyncio.create_task(writer.perform(job(n, wrong if n == 1 else None))) for n in range(4)]
+        await asyncio.sleep(0)
+        tasks[2].cancel()
+        assert not any(task.done() for task in tasks[:2])
+        commits.gate.set()
+        return [await held, *await asyncio.gather(*tasks, return_exceptions=True)]
+
+    first, own, failed, gone, last = asyncio.run(all_at_once())
+    assert (first, own, failed, last) == (1, 1, wrong, 1)
+    assert isinstance(gone, asyncio.CancelledError)
+    assert commits.done == 2
+    assert entries(services) == 4
+    assert verify(services.store).ok
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+def test_coroutines_hear_of_a_failed_commit(
+    services: Services, commits: Commits, writer: GroupCommit, job: Callable[..., Job], fault: str
+) -> None:
+    """Whether or not it was written in truth, there is no result; doing it again leaves it there once."""
+    commits.failing[commits.done] = fault
+    with pytest.raises(StoreError):
+        asyncio.run(writer.perform(job(1)))
+    asyncio.run(writer.perform(job(1)))
+    assert entries(services) == 1
+
+
+def test_a_loop_that_has_ended_harms_no_other(
+    services: Services, commits: Commits, writer: GroupCommit, job: Callable[..., Job]
+) -> None:
+    """What a coroutine asked for is done although its loop is gone, and the writer goes on."""
+    commits.gate.clear()
+
+    async def leave() -> None:
+        asyncio.create_task(writer.perform(job(1)))  # noqa: RUF006 - given up with its loop
+        await asyncio.sleep(0)
+
+    asyncio.run(leave())
+    commits.gate.set()
+    assert writer.submit(job(2)).result(PATIENCE) == 1
+    assert entries(services) == 2
+
+
+def test_a_closed_writer_takes_no_coroutines_job(services: Services, job: Callable[..., Job]) -> None:
+    """It says so at once."""
+    writer = GroupCommit(services.store)
+    writer.close()
+    with pytest.raises(StoreError):
+        asyncio.run(writer.perform(job(1)))

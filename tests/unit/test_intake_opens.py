@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.intake import AGGREGATE, DROPPED, MACHINE, RECORDED, Taken
+from core.incidents import IncidentKind
+from core.intake import DROPPED, MACHINE, RECORDED, Taken
 from core.model import (
     Action,
     Campaign,
@@ -79,19 +80,23 @@ def test_a_lawful_open_is_kept_with_what_it_may_serve(services: Services, record
     assert services.store.counters("campaign:autumn") == {RECORDED: 1, MACHINE: 1}
 
 
-UNLAWFUL: dict[str, tuple[list[Action], Campaign, PixelMode, dict[str, object]]] = {
-    "nobody agreed": ([], CAMPAIGN, PixelMode.INDIVIDUAL, {}),
-    "withdrawn": ([Action.GIVEN, Action.WITHDRAWN], CAMPAIGN, PixelMode.INDIVIDUAL, {}),
-    "objected": ([Action.GIVEN, Action.OBJECTED], CAMPAIGN, PixelMode.INDIVIDUAL, {}),
-    "invalidated": ([Action.GIVEN, Action.INVALIDATED], CAMPAIGN, PixelMode.INDIVIDUAL, {}),
-    "only one of two purposes": ([Action.GIVEN], BOTH, PixelMode.INDIVIDUAL, {}),
-    "got no pixel": ([Action.GIVEN], CAMPAIGN, PixelMode.NONE, {}),
-    "was to be counted only": ([Action.GIVEN], CAMPAIGN, PixelMode.AGGREGATE, {}),
-    "hosted: the ESP's pixel was off": ([Action.GIVEN], HOSTED, PixelMode.INDIVIDUAL, {}),
-    "another ESP's campaign": ([Action.GIVEN], replace(CAMPAIGN, provider="sendgrid"), PixelMode.INDIVIDUAL, {}),
-    "an unknown campaign": ([Action.GIVEN], CAMPAIGN, PixelMode.INDIVIDUAL, {"campaign": "spring"}),
-    "no campaign": ([Action.GIVEN], CAMPAIGN, PixelMode.INDIVIDUAL, {"campaign": None}),
-    "somebody else": ([Action.GIVEN], CAMPAIGN, PixelMode.INDIVIDUAL, {"address": "bob@example.org"}),
+Unlawful = tuple[list[Action], Campaign, PixelMode, dict[str, object], IncidentKind]
+PIXEL = PixelMode.INDIVIDUAL
+ENDED, UNTRACKED, UNKNOWN = IncidentKind.WITHDRAWN, IncidentKind.UNTRACKED, IncidentKind.UNKNOWN_CAMPAIGN
+
+UNLAWFUL: dict[str, Unlawful] = {
+    "nobody agreed": ([], CAMPAIGN, PIXEL, {}, ENDED),
+    "withdrawn": ([Action.GIVEN, Action.WITHDRAWN], CAMPAIGN, PIXEL, {}, ENDED),
+    "objected": ([Action.GIVEN, Action.OBJECTED], CAMPAIGN, PIXEL, {}, ENDED),
+    "invalidated": ([Action.GIVEN, Action.INVALIDATED], CAMPAIGN, PIXEL, {}, ENDED),
+    "only one of two purposes": ([Action.GIVEN], BOTH, PIXEL, {}, ENDED),
+    "got no pixel": ([Action.GIVEN], CAMPAIGN, PixelMode.NONE, {}, UNTRACKED),
+    "was to be counted only": ([Action.GIVEN], CAMPAIGN, PixelMode.AGGREGATE, {}, UNTRACKED),
+    "hosted: the ESP's pixel was off": ([Action.GIVEN], HOSTED, PIXEL, {}, UNTRACKED),
+    "another ESP's campaign": ([Action.GIVEN], replace(CAMPAIGN, provider="sendgrid"), PIXEL, {}, UNKNOWN),
+    "an unknown campaign": ([Action.GIVEN], CAMPAIGN, PIXEL, {"campaign": "spring"}, UNKNOWN),
+    "no campaign": ([Action.GIVEN], CAMPAIGN, PIXEL, {"campaign": None}, UNKNOWN),
+    "somebody else": ([Action.GIVEN], CAMPAIGN, PIXEL, {"address": "bob@example.org"}, UNTRACKED),
 }
 
 
@@ -100,8 +105,8 @@ UNLAWFUL: dict[str, tuple[list[Action], Campaign, PixelMode, dict[str, object]]]
 def test_an_unlawful_open_leaves_only_a_count(
     services: Services, record: Record, wait: Wait, why: str, machine: bool
 ) -> None:
-    """One more incident for the campaign, or for the ESP when the campaign is not known; nothing about a person."""
-    actions, campaign, mode, fields = UNLAWFUL[why]
+    """One more for the campaign, or for the ESP when it is not known, and why; nothing about a person."""
+    actions, campaign, mode, fields, kind = UNLAWFUL[why]
     sent(services, campaign, mode)
     for action in actions:
         record(action)
@@ -109,9 +114,9 @@ def test_an_unlawful_open_leaves_only_a_count(
     entries = len(list(services.store.entries()))
     taken = take(services, opened(services, machine=machine, **fields))
     assert kept(services) == []
-    assert +taken.counts == {DROPPED: 1}
+    assert +taken.counts == {DROPPED: 1, kind: 1}
     scope = "campaign:autumn" if "campaign" not in fields else "provider:ses"
-    assert services.store.counters(scope) == {DROPPED: 1}
+    assert services.store.counters(scope) == {DROPPED: 1, kind: 1}
     assert len(list(services.store.entries())) == entries
 
 
@@ -148,55 +153,7 @@ def test_a_withdrawal_in_the_same_callback_comes_first(
     events = [unsubscribe, opened(services)]
     take(services, *(events if unsubscribe_first else reversed(events)))
     assert kept(services) == []
-    assert services.store.counters("campaign:autumn") == {DROPPED: 1}
-
-
-# The hosted pixels
-
-
-def hosted_open(services: Services) -> bool:
-    """Ada's hosted pixel in the campaign was asked for."""
-    with services.store.batch() as batch:
-        return services.intake.hosted_open(batch, AUTUMN, services.recipient(ADDRESS), services.now())
-
-
-def test_the_hosted_pixel_records_while_the_consent_stands(services: Services, record: Record, wait: Wait) -> None:
-    """For the purposes that this person agreed to; after the withdrawal nothing, also in mail of long ago (§5)."""
-    sent(services, HOSTED)
-    assert not hosted_open(services)
-    record(Action.GIVEN, purposes=(DELIVERING,))
-    assert hosted_open(services)
-    wait(days=1)
-    record(Action.WITHDRAWN, purposes=(DELIVERING,))
-    assert not hosted_open(services)
-    assert [row[1:] for row in kept(services)] == [(DELIVERING, "hosted", 0)]
-    assert services.store.counters("campaign:autumn") == {RECORDED: 1}
-
-
-@pytest.mark.parametrize("campaign", [CAMPAIGN, replace(HOSTED, mechanism=Mechanism.NONE), None])
-def test_the_hosted_pixel_is_for_hosted_campaigns(
-    services: Services, record: Record, campaign: Campaign | None
-) -> None:
-    """A campaign of another mechanism, or of no name, has none: nothing is kept."""
-    if campaign:
-        sent(services, campaign)
-    record(Action.GIVEN, purposes=(MEASURING, DELIVERING))
-    assert not hosted_open(services)
-    assert (kept(services), services.store.counters("campaign:autumn")) == ([], {})
-
-
-def test_the_aggregate_pixel_counts_and_nothing_else(services: Services) -> None:
-    """One for each request, for campaigns that declared it (§3.2)."""
-    sent(services, HOSTED)
-    sent(services, replace(CAMPAIGN, id=CampaignId("winter")))
-    answers = []
-    for name in ("autumn", "autumn", "winter", "spring"):
-        with services.store.batch() as batch:
-            answers.append(services.intake.aggregate_open(batch, CampaignId(name)))
-    assert answers == [True, True, False, False]
-    assert services.store.counters("campaign:autumn") == {AGGREGATE: 2}
-    assert (kept(services), list(services.store.entries())) == ([], [])
-    assert services.store.counters("campaign:winter") == services.store.counters("campaign:spring") == {}
+    assert services.store.counters("campaign:autumn") == {DROPPED: 1, IncidentKind.WITHDRAWN: 1}
 
 
 # Any order, any form

@@ -30,6 +30,7 @@ Wait = Callable[..., datetime]
 ADA, BOB = RecipientId(b"a" * 16), RecipientId(b"b" * 16)
 NOW = datetime(2026, 11, 2, 9, 0, 0, 1, tzinfo=UTC)
 KEY = idempotency_key("once")
+SALT = b"s" * 16
 
 
 def state(services: Services, recipient: RecipientId = ADA) -> State:
@@ -44,7 +45,7 @@ def state(services: Services, recipient: RecipientId = ADA) -> State:
 @given(st.from_type(ConsentEvent), st.integers(1, 2**31), st.binary(min_size=32, max_size=32) | st.just(b""))
 def test_an_entry_is_canonical_json(event: ConsentEvent, seq: int, prev: bytes) -> None:
     """The stored bytes are RFC 8785's, whatever text an event holds, and their leaf hash is the entry's."""
-    made = entry(event, seq=seq, prev=prev, now=NOW)
+    made = entry(event, seq=seq, prev=prev, now=NOW, salt=SALT)
     assert made.body == rfc8785.dumps(json.loads(made.body))
     assert made.hash == leaf_hash(made.body)
 
@@ -54,7 +55,7 @@ def test_an_entry_is_canonical_for_any_text(version: str, source: str, evidence:
     """Control characters, quotes, astral and unassigned characters included."""
     notice = NoticeRef(version, evidence, source)
     event = ConsentEvent(ADA, (PurposeId(source),), Action.GIVEN, NOW, None, source, notice, version, evidence)
-    made = entry(event, seq=1, prev=b"", now=NOW)
+    made = entry(event, seq=1, prev=b"", now=NOW, salt=SALT)
     assert made.body == rfc8785.dumps(json.loads(made.body))
     assert event_of(parse(made.body)) == event
 
@@ -62,7 +63,7 @@ def test_an_entry_is_canonical_for_any_text(version: str, source: str, evidence:
 @given(st.from_type(ConsentEvent))
 def test_an_entry_reads_back_as_its_event(event: ConsentEvent) -> None:
     """Nothing is lost between the event and the stored bytes."""
-    assert event_of(parse(entry(event, seq=1, prev=b"", now=NOW).body)) == event
+    assert event_of(parse(entry(event, seq=1, prev=b"", now=NOW, salt=SALT).body)) == event
 
 
 def test_an_entry_says_what_a_receipt_needs() -> None:
@@ -70,11 +71,11 @@ def test_an_entry_says_what_a_receipt_needs() -> None:
     notice = NoticeRef("2026-11", "fr", "ab" * 32)
     happened = datetime(2026, 11, 1, 8, tzinfo=UTC)
     event = ConsentEvent(ADA, (PurposeId("performance"),), Action.GIVEN, NOW, happened, "form", notice)
-    assert entry(event, seq=2, prev=b"\x01" * 32, now=NOW).body.decode() == (
+    assert entry(event, seq=2, prev=b"\x01" * 32, now=NOW, salt=SALT).body.decode() == (
         '{"action":"given","notice":"2026-11","notice_language":"fr","notice_sha256":"' + "ab" * 32 + '",'
         '"occurred_at":"2026-11-01T08:00:00Z","prev":"' + "01" * 32 + '","purposes":["performance"],'
         '"received_at":"2026-11-02T09:00:00.000001Z","recipient":"' + "61" * 16 + '",'
-        '"recorded_at":"2026-11-02T09:00:00.000001Z","seq":2,"source":"form","v":1}'
+        '"recorded_at":"2026-11-02T09:00:00.000001Z","salt":"' + "73" * 16 + '","seq":2,"source":"form","v":1}'
     )
 
 
@@ -93,7 +94,7 @@ def test_an_entry_says_what_a_receipt_needs() -> None:
 def test_what_is_no_entry_is_refused(part: bytes, instead: bytes) -> None:
     """Among them a time without a zone, which could be compared with nothing: StoreError and nothing else."""
     event = ConsentEvent(ADA, (PurposeId("performance"),), Action.GIVEN, NOW, NOW, "form")
-    body = entry(event, seq=1, prev=b"", now=NOW).body
+    body = entry(event, seq=1, prev=b"", now=NOW, salt=SALT).body
     assert body.count(part) >= 1
     with pytest.raises(StoreError, match="not of the form"):
         parse(body.replace(part, instead, 1))
@@ -101,7 +102,7 @@ def test_what_is_no_entry_is_refused(part: bytes, instead: bytes) -> None:
 
 def test_an_entry_that_names_nobody_is_refused() -> None:
     """A recipient that is no hex is damage."""
-    body = parse(entry(ConsentEvent(ADA, (), Action.GIVEN, NOW), seq=1, prev=b"", now=NOW).body)
+    body = parse(entry(ConsentEvent(ADA, (), Action.GIVEN, NOW), seq=1, prev=b"", now=NOW, salt=SALT).body)
     for recipient in ("zz" * 16, "é"):
         with pytest.raises(StoreError, match="names no recipient"):
             event_of(type(body)(**{**{f: getattr(body, f) for f in body.__struct_fields__}, "recipient": recipient}))

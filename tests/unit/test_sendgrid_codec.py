@@ -22,6 +22,7 @@ from connectors.sendgrid import PROVIDER
 from connectors.sendgrid.codec import KINDS, SIGNATURE_HEADER, TIMESTAMP_HEADER, SendGridCodec
 from connectors.sendgrid.settings import SendGridSettings
 from core.errors import PayloadError, PixelproofError, SettingsError, VerificationError
+from core.intake import IDLE
 from core.model import EPOCH, EventKind, ProviderEvent, VerifiedBody, WebhookRequest
 from core.ports import ProviderContext
 from tests.vectors import make_sendgrid
@@ -239,3 +240,67 @@ def test_the_codec_works_without_the_sdk() -> None:
     key = CASES[0]["settings"]["webhook_public_keys"][0]
     run = subprocess.run([sys.executable, "-c", script, key], capture_output=True, text=True, check=True)  # noqa: S603
     assert run.stdout.strip() == "False"
+
+
+def assert_sifted_alike(case: dict[str, Any], body: bytes) -> None:
+    """Sifting gives the events of ``parse`` but the idle ones, to the field and in order, or the same refusal."""
+    codec, read = codec_of(case), VerifiedBody(body, None)
+    try:
+        everything = codec.parse(read)
+    except PayloadError:
+        with pytest.raises(PayloadError):
+            codec.sift(read, IDLE)
+        return
+    events, idle = codec.sift(read, IDLE)
+    wanted = [event for event in everything if event.kind not in IDLE]
+    assert list(events) == wanted
+    assert [codec.letter(read, event) for event in events] == [codec.letter(read, event) for event in wanted]
+    assert idle == len(everything) - len(wanted)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_the_vectors_are_sifted_as_they_are_read(case: dict[str, Any]) -> None:
+    """No vector is read in another way by the quick path."""
+    assert_sifted_alike(case, base64.b64decode(case["body"]))
+
+
+TYPES = st.sampled_from([*KINDS, "", "new"]) | JSON
+
+
+@given(
+    items=st.lists(
+        JSON | st.dictionaries(st.sampled_from(NAMES), JSON) | st.builds(lambda kind: {"event": kind}, TYPES),
+        max_size=5,
+    )
+)
+def test_arbitrary_events_are_sifted_as_they_are_read(items: list[object]) -> None:
+    """Whatever an item is: one that is not as documented changes nothing for the others."""
+    assert_sifted_alike(CASES[0], json.dumps(items).encode())
+
+
+@given(data=st.data())
+def test_mutated_vectors_are_sifted_as_they_are_read(data: st.DataObject) -> None:
+    """The same with bytes that are not quite JSON."""
+    case = data.draw(st.sampled_from(CASES))
+    body = bytearray(base64.b64decode(case["body"]))
+    place = data.draw(st.integers(0, len(body)))
+    body[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(min_size=0, max_size=6))
+    assert_sifted_alike(case, bytes(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"event":"open","event":"click"}]',
+        b'[{"event":"click","event":"open"}]',
+        b'[{"event":"click","x":"\xff"},{"event":"unsubscribe","email":"a@b.example"}]',
+        b'[{"event":"unsubscribe","email":"a@b.example","useragent":"\\ud800"},{"event":"click"}]',
+        b'[{"event":"click","deep":' + b"[" * 5_000 + b"]" * 5_000 + b"}]",
+        b'[{"event":"click"},{"event":5}]',
+        b'[{"event":"click"}] 1',
+    ],
+    ids=["named twice", "named twice, the other way", "no UTF-8", "half a pair", "deep", "no text", "more behind"],
+)
+def test_odd_bodies_are_sifted_as_they_are_read(body: bytes) -> None:
+    """What the two ways of decoding could see differently."""
+    assert_sifted_alike(CASES[0], body)

@@ -19,8 +19,10 @@ from core.errors import HeadConflict, StoreError
 from core.ledger import Recording, entry, idempotency_key
 from core.model import Action, ConsentEvent, PurposeId, RecipientId
 from core.ports import Entry, Head, Open
+from core.retention import Kind, Purge
 from core.stores import sqlite
 from core.stores.database import VARIABLES, Database
+from core.stores.retention import OldRows
 from core.stores.sqlite import SqliteBatch, SqliteStore
 from core.verify import verify
 from webhooks.assembly import LEDGER_FILE, Services
@@ -35,7 +37,8 @@ KEY = idempotency_key("once")
 
 def follow(head: Head | None, event: ConsentEvent) -> tuple[list[Entry], Head]:
     """The entry and the head that come after ``head``."""
-    made = entry(event, seq=head.seq + 1 if head else 1, prev=head.hash if head else b"", now=event.received_at)
+    seq, prev = (head.seq + 1, head.hash) if head else (1, b"")
+    made = entry(event, seq=seq, prev=prev, now=event.received_at, salt=bytes(16))
     return [made], Head(made.seq, made.hash, absorb(head.standings if head else {}, event))
 
 
@@ -218,8 +221,9 @@ def test_opens_are_kept_and_forgotten(store: SqliteStore, wait: Wait, services: 
     assert rows[0] == ("autumn", ADA, int(first.timestamp()), "performance deliverability", "ses", 1)
     assert rows[1][3:] == ("performance", "hosted", 0)
     assert store.count_opens() == 2
-    assert store.forget_opens(first) == 0
-    assert store.forget_opens(wait(seconds=0)) == 1
+    retained = OldRows(store.db, "open", "opened_at")
+    assert retained.forget(Purge(first, Kind.OPENS, first)) == 0
+    assert retained.forget(Purge(first, Kind.OPENS, wait(seconds=0))) == 1
     assert store.db.row("SELECT recipient FROM open") == (BOB,)
 
 
@@ -336,3 +340,49 @@ def test_a_lock_held_by_somebody_else_is_reported(store: SqliteStore, record: Re
     finally:
         other.close()
     assert record(Action.GIVEN, keys=(KEY,)) == 1
+
+
+def test_counters_know_what_the_batch_added(store: SqliteStore) -> None:
+    """A total counts what is stored and what this batch added, whether or not it is written yet."""
+    for total in (2, 7):
+        with store.batch() as batch:
+            assert batch.count("campaign:autumn", "opens", total - (2 if total == 7 else 0)) == total
+    with store.batch() as batch:
+        assert [batch.count("campaign:autumn", "opens"), batch.count("campaign:autumn", "opens", 3)] == [8, 11]
+    assert store.counters("campaign:autumn") == {"opens": 11}
+
+
+def test_a_part_that_fails_takes_its_counts_and_entries_along(store: SqliteStore, event: Make) -> None:
+    """What comes before and behind it stays, and the tree has no gap."""
+
+    def part(batch: SqliteBatch, recipient: RecipientId, failure: Exception | None = None) -> None:
+        with batch.savepoint():
+            batch.count("campaign:autumn", "opens")
+            entries, head = follow(None, event(Action.GIVEN, recipient=recipient))
+            batch.append(recipient, entries, expected=None, head=head)
+            if failure:
+                raise failure
+
+    with store.batch() as batch:
+        part(batch, ADA)
+        with pytest.raises(RuntimeError, match="failed"):
+            part(batch, BOB, RuntimeError("failed"))
+        with pytest.raises(HeadConflict):
+            part(batch, ADA)
+        part(batch, RecipientId(b"c" * 16))
+    assert store.counters("campaign:autumn") == {"opens": 2}
+    assert [e.recipient for _, e in store.entries()] == [ADA, RecipientId(b"c" * 16)]
+    assert store.head(BOB) is None
+    assert verify(store).ok
+
+
+def test_what_was_appended_is_read_in_the_same_batch(store: SqliteStore, event: Make) -> None:
+    """A second append to a chain finds the head that the first one left."""
+    entries, head = follow(None, event(Action.GIVEN, recipient=ADA))
+    more, after = follow(head, event(Action.WITHDRAWN, recipient=ADA))
+    with store.batch() as batch:
+        batch.append(ADA, entries, expected=None, head=head)
+        assert batch.heads([ADA]) == {ADA: head}
+        batch.append(ADA, more, expected=head, head=after)
+    assert [e.seq for e in store.chain(ADA)] == [1, 2]
+    assert verify(store).ok

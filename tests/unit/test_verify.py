@@ -25,6 +25,7 @@ from core.stores.sqlite import SqliteStore
 from core.verify import MOST_PROBLEMS, Verification, verify
 
 SEAL_KEY = b"k" * 32
+SALT = b"s" * 16
 START = datetime(2026, 11, 2, 9, 0, 0, 250_000, tzinfo=UTC)
 ADA, BOB, CAT, EVE = (RecipientId(bytes([n]) * 16) for n in b"abce")
 ORDER = (ADA, BOB, ADA, CAT, ADA, BOB, CAT)
@@ -206,7 +207,7 @@ def test_an_entry_from_outside_is_reported(sound: Sound) -> None:
         head = store.head(BOB)
         assert head is not None
         event = ConsentEvent(BOB, (PurposeId("performance"),), Action.GIVEN, START + timedelta(days=1))
-        forged = entry(event, seq=head.seq + 1, prev=head.hash, now=START)
+        forged = entry(event, seq=head.seq + 1, prev=head.hash, now=START, salt=SALT)
         standings = fold([*(event_of(parse(e.body)) for e in store.chain(BOB)), event])
         with store.db.transaction() as connection:
             values = (8, forged.recipient, forged.seq, forged.hash, forged.body)
@@ -235,6 +236,7 @@ def test_a_history_that_was_written_anew_is_reported(sound: Sound) -> None:
             seq=last.seq,
             prev=before[-1].hash,
             now=START,
+            salt=SALT,
         )
         standings = fold(event_of(parse(e.body)) for e in [*before, forged])
         with store.db.transaction() as connection:
@@ -270,7 +272,7 @@ def test_an_entry_that_does_not_follow_is_reported(sound: Sound) -> None:
         first, second, _ = store.chain(ADA)
         event = event_of(parse(second.body))
         moved = ConsentEvent(ADA, event.purposes, event.action, event.received_at, event.occurred_at, "another form")
-        forged = entry(moved, seq=2, prev=first.hash, now=START)
+        forged = entry(moved, seq=2, prev=first.hash, now=START, salt=SALT)
         with store.db.transaction() as connection:
             values = (forged.hash, forged.body, second.hash)
             connection.execute("UPDATE entry SET hash=?, body=? WHERE hash=?", values)

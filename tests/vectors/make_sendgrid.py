@@ -188,7 +188,7 @@ def damage() -> list[dict[str, Any]]:
             "one malformed item does not cost the others",
             [7, event("unsubscribe")],
             [
-                {**expected("unknown", "malformed"), **malformed},
+                {**expected("malformed", "malformed"), **malformed},
                 expected("unsubscribe", "unsubscribe"),
             ],
         ),

@@ -1,0 +1,30 @@
+"""A log in a folder as the tests see it: its keys, its files, and somebody who alters the ledger behind its back."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from core.checkpoints import NotaryKeys
+from webhooks.assembly import LEDGER_FILE, Services
+
+NAMED = f":1:{'44' * 32}"
+
+
+def keys(text: str = NAMED) -> NotaryKeys:
+    """The log's keys."""
+    return NotaryKeys.parse(text, "log.example.com")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Everything in the log but what a crash may leave lying about."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def altered(services: Services, *statements: str) -> None:
+    """Somebody with access to the file runs these statements."""
+    with closing(sqlite3.connect(services.data / LEDGER_FILE, isolation_level=None)) as thief:
+        for statement in statements:
+            thief.execute(statement)

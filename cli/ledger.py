@@ -114,6 +114,7 @@ def receipt(
     json_ld_: JsonLd = False,
     out: Out = None,
     config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Make the receipt for one entry of a person, in JSON: what was said and shown, with its proof."""
     with services(config) as s:
@@ -122,20 +123,14 @@ def receipt(
         made = s.receipts.of(whose, seq or chain[-1].seq) if of_a_person(chain) else None
     if made is None:
         raise InputError("there is no such entry")
-    if json_ld_ and made.record:
-        text = json.dumps(json_ld(made.record), ensure_ascii=False, indent=2)
-    else:
-        text = msgspec.json.format(msgspec.json.encode(made), indent=2).decode()
-    if out:
-        put(out, f"{text}\n".encode())
-    else:
-        sys.stdout.write(f"{text}\n")
+    document = json_ld(made.record) if json_ld_ and made.record else json.loads(msgspec.json.encode(made))
+    _write(json.dumps(document, ensure_ascii=False, indent=None if as_json else 2) + "\n", out)
     if made.proof is None:
         typer.echo("No checkpoint covers this entry yet: run `pixelproof ledger checkpoint`, or wait.", err=True)
 
 
 @witness.command()
-def export(old: Old = 0, out: Out = None, config: Config = None) -> None:
+def export(old: Old = 0, out: Out = None, config: Config = None, as_json: Json = False) -> None:
     """Print what a witness is asked with: the newest checkpoint, and the proof that the log grew into it."""
     with services(config) as s:
         notary = _notary(s)
@@ -143,10 +138,7 @@ def export(old: Old = 0, out: Out = None, config: Config = None) -> None:
         if head is None or old > head.checkpoint.size:
             raise InputError("--old: there is no checkpoint of that size or a larger one")
         body = add_checkpoint(old, notary.tiles.consistency(old, head.checkpoint.size), head.raw)
-    if out:
-        put(out, body)
-    else:
-        sys.stdout.write(body.decode())
+    _write(json.dumps({"request": body.decode()}) + "\n" if as_json else body.decode(), out)
 
 
 @witness.command()
@@ -177,6 +169,13 @@ def check(file: File, config: Config = None, as_json: Json = False) -> None:
     emit(result, as_json=as_json, show=show)
     if problem or not found:
         raise typer.Exit(FINDINGS)
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out:
+        put(out, text.encode())
+    else:
+        sys.stdout.write(text)
 
 
 def _notary(s: Services) -> Notary:

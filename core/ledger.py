@@ -45,7 +45,7 @@ Random = Callable[[int], bytes]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its zone: one without could be compared with no other."""
 
-Salt = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+Salt = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 """16 random bytes in hex."""
 
 

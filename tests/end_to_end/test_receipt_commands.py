@@ -109,7 +109,7 @@ def test_whose_receipt(shell: Shell) -> None:
     """By address, by pseudonym and by number; for nobody and for none there is none."""
     one = json.loads(shell.team("ledger", "receipt", "user3@example.com"))
     same = json.loads(shell.team("ledger", "receipt", "--recipient", one["recipient"], "--seq", "1"))
-    assert one["entry"] == same["entry"]
+    assert one["entry"] == same["entry"] == shell.told("ledger", "receipt", "user3@example.com")["entry"]
     record = json.loads(shell.team("ledger", "receipt", "user3@example.com", "--json-ld"))
     assert (record["@type"], record["dct:identifier"]) == ("dpv:ConsentRecord", one["entry_hash"])
     for words in (
@@ -172,6 +172,7 @@ def test_witnesses(shell: Shell, tmp_path: Path) -> None:
     shell.team("ledger", "witness", "export", code=2)
     first = shell.told("ledger", "checkpoint")["checkpoint"]
     assert shell.team("ledger", "witness", "export") == f"old 0\n\n{first}"
+    assert shell.told("ledger", "witness", "export") == {"request": f"old 0\n\n{first}"}
     shell.grow(ROWS.replace("user", "other"))
     raw = shell.told("ledger", "checkpoint")["checkpoint"]
     asked = shell.team("ledger", "witness", "export", "--old", "300")

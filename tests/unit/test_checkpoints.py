@@ -20,6 +20,7 @@ from core.receipt_check import (
     signature_line,
     verifier_key,
 )
+from core.settings import NotarySettings, Sender, Settings, check_notary
 
 ORIGIN = "log.example.com/consents"
 ONE, TWO = "11" * 32, "22" * 32
@@ -284,3 +285,19 @@ def test_an_origin_that_cannot_be_one_is_refused(text: str) -> None:
     """It stands in a line of its own, and in a key's name."""
     with pytest.raises(SettingsError, match="origin"):
         checked_origin(text)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("origin", "a b", "origin"),
+        ("witnesses", ("nonsense",), "witnesses"),
+        ("timestamp_url", "tsa.example.com", "timestamp_url"),
+    ],
+)
+def test_settings_of_the_log_are_checked(setting: str, value: object, said: str) -> None:
+    """Before anything is signed."""
+    notary = NotarySettings(**{setting: value})  # type: ignore[arg-type]
+    settings = Settings(sender=Sender(name="Example"), base_url="https://a.example.com", purposes=(), notary=notary)
+    with pytest.raises(SettingsError, match=said):
+        check_notary(settings)

@@ -17,10 +17,22 @@ from core.consent import fold, state_of
 from core.errors import HeadConflict, StoreError
 from core.ledger import CONFLICT_RETRIES, Ledger, Recording, entry, event_of, idempotency_key, parse
 from core.merkle import leaf_hash
-from core.model import Action, ConsentEvent, NoticeRef, PurposeId, RecipientId, State
+from core.model import (
+    Action,
+    Campaign,
+    CampaignId,
+    CampaignKind,
+    ConsentEvent,
+    Mechanism,
+    NoticeRef,
+    PurposeId,
+    RecipientId,
+    State,
+)
 from core.ports import Batch
 from core.stores.sqlite import SqliteStore
 from core.verify import verify
+from tests.mailings_in_store import applied
 from webhooks.assembly import Services
 
 Make = Callable[..., ConsentEvent]
@@ -31,6 +43,7 @@ ADA, BOB = RecipientId(b"a" * 16), RecipientId(b"b" * 16)
 NOW = datetime(2026, 11, 2, 9, 0, 0, 1, tzinfo=UTC)
 KEY = idempotency_key("once")
 SALT = b"s" * 16
+CAMPAIGN = Campaign(CampaignId("autumn"), "ses", CampaignKind.REQUESTED, (), Mechanism.NONE)
 
 
 def state(services: Services, recipient: RecipientId = ADA) -> State:
@@ -106,6 +119,33 @@ def test_an_entry_that_names_nobody_is_refused() -> None:
     for recipient in ("zz" * 16, "é"):
         with pytest.raises(StoreError, match="names no recipient"):
             event_of(type(body)(**{**{f: getattr(body, f) for f in body.__struct_fields__}, "recipient": recipient}))
+
+
+def test_every_entry_has_a_salt_of_its_own(services: Services, record: Record) -> None:
+    """The same said three times gives three hashes that nobody can compute without the salt; campaigns too."""
+    for _ in range(3):
+        record(Action.GIVEN, recipient=ADA)
+    services.ledger.record_campaign(applied(services, CAMPAIGN, {}), "applied", "ab" * 32)
+    bodies = [json.loads(entry.body) for _, entry in services.store.entries()]
+    salts = [body["salt"] for body in bodies]
+    assert len({*salts}) == len(salts) == 4
+    assert all(len(bytes.fromhex(salt)) == 16 for salt in salts)
+
+
+def test_the_source_of_salts_is_injected(services: Services, event: Make) -> None:
+    """With the same source and clock, the same entries."""
+    one = Ledger(services.store, lambda: NOW, lambda size: b"x" * size)
+    one.record([Recording(event(Action.GIVEN, recipient=ADA))])
+    (made,) = services.store.chain(ADA)
+    assert made == entry(event(Action.GIVEN, recipient=ADA), seq=1, prev=b"", now=NOW, salt=b"x" * 16)
+
+
+@pytest.mark.parametrize("salt", ["", "00", "0" * 31, "0" * 33, "g" * 32, "A" * 32, "0" * 32 + "\\n"])
+def test_an_entry_without_a_sound_salt_is_refused(salt: str) -> None:
+    """16 bytes in hex, or it is no entry."""
+    body = entry(ConsentEvent(ADA, (), Action.GIVEN, NOW), seq=1, prev=b"", now=NOW, salt=SALT).body
+    with pytest.raises(StoreError, match="not of the form"):
+        parse(body.replace(SALT.hex().encode(), salt.encode()))
 
 
 # Idempotency keys

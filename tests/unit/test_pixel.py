@@ -189,6 +189,7 @@ def test_one_damaged_state_costs_nobody_elses_open(
     for who in (services.recipient(ADDRESS), bob):
         record(Action.GIVEN, purposes=(MEASURING,), recipient=who)
     both = [judged(pixel, asked(services, address)).open for address in (ADDRESS, "bob@example.org")]
+    read_ahead(pixel)
     record(Action.GIVEN, purposes=(DELIVERING,), recipient=bob)
     with services.store.db.transaction() as connection:
         connection.execute("UPDATE head SET standings=x'ff' WHERE recipient=?", (bob,))
@@ -228,6 +229,12 @@ def test_many_at_once_are_judged_like_one_by_one(services: Services, pixel: Pixe
 
 
 # The same work, whatever the outcome
+
+
+def read_ahead(pixel: Pixel) -> None:
+    """Wait until the snapshots that were asked for are read: what the thread sees depends on when it comes to it."""
+    for thread in pixel._verdicts._threads:
+        thread.join()
 
 
 def calls(pixel: Pixel, request: PixelRequest) -> list[str]:
@@ -272,8 +279,7 @@ def test_each_outcome_takes_the_same_calls(
     }.items():
         requests[name] = PixelRequest(path, AGENT)
     pixel.judge(list(requests.values()))  # what is read but once
-    for reading_ahead in pixel._verdicts._threads:
-        reading_ahead.join()
+    read_ahead(pixel)
     pixel.judge([good])  # takes in what was read ahead
 
     def taken_by(request: PixelRequest) -> list[str]:

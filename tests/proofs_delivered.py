@@ -35,7 +35,7 @@ class Ground:
         """Write the partner's records; what is not said otherwise is sound."""
         usual = {"collected_at": COLLECTED, "purposes": "performance"}
         with self.file.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows({**usual, **record} for record in records)
         return self.file

@@ -86,7 +86,7 @@ class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return self.columns.get(column)  # type: ignore[call-overload, no-any-return]
 
 
-DEFAULT = Mapping(name="default", columns={column: column for column in COLUMNS})  # type: ignore[misc]
+DEFAULT = Mapping(name="default", columns={column: column for column in COLUMNS})
 """The columns as they are documented."""
 
 

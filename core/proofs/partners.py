@@ -4,29 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
 from core.errors import SettingsError
 from core.proofs.signatures import Key, read_key
 
-COLUMNS = (
-    "address",
-    "collected_at",
-    "purposes",
-    "notice",
-    "notice_sha256",
-    "source_url",
-    "controller",
-    "method",
-    "confirmed_at",
-    "evidence_uri",
-    "evidence_sha256",
-    "withdrawn_at",
-    "signature",
-)
-"""What a proof record may state. ``signature``: a JWS over the rest of it."""
 ALWAYS = ("address", "collected_at", "purposes")
 """What every partner must state: without it nothing can be judged."""
 
@@ -45,8 +29,10 @@ Column = Literal[
     "withdrawn_at",
     "signature",
 ]
+COLUMNS: tuple[Column, ...] = get_args(Column)
+"""What a proof record may state. ``signature``: a JWS over the rest of it."""
 Method = Literal["form", "double_opt_in", "oral", "paper"]
-METHODS: tuple[Method, ...] = ("form", "double_opt_in", "oral", "paper")
+METHODS: tuple[Method, ...] = get_args(Method)
 DOUBLE_OPT_IN: Method = "double_opt_in"
 
 Months = Annotated[int, msgspec.Meta(ge=1)]

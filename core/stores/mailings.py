@@ -38,10 +38,11 @@ _RECORD = msgspec.json.Decoder(CampaignRecord)
 _MODES = {mode.value: mode for mode in PixelMode}
 _CHOICE = "SELECT recipient, mode, part, basis, reason FROM snapshot"
 _PUT = "INSERT OR REPLACE INTO snapshot VALUES (?,?,?,?,?,?)"
-_DELETE = """
-DELETE FROM snapshot WHERE edition=? AND recipient IN (
-  SELECT recipient FROM snapshot WHERE edition=? ORDER BY recipient LIMIT ?)
+DELETE_CHUNK = """
+DELETE FROM snapshot WHERE edition=?1 AND recipient IN (
+  SELECT recipient FROM snapshot WHERE edition=?1 ORDER BY recipient LIMIT ?2)
 """
+"""Deletes at most so many rows of one snapshot."""
 
 
 class SqliteMailings:
@@ -186,7 +187,7 @@ class SqliteMailings:
             gone = CHUNK
             while gone == CHUNK:
                 with self.db.transaction() as connection:
-                    gone = connection.execute(_DELETE, (edition, edition, CHUNK)).rowcount
+                    gone = connection.execute(DELETE_CHUNK, (edition, CHUNK)).rowcount
             with self.db.transaction() as connection:
                 connection.execute("DELETE FROM edition WHERE id=?", (edition,))
 

@@ -21,6 +21,7 @@ from core.model import RecipientId
 from core.records import NO_EDITION, CampaignRecord, Mailings
 from core.retention import Kind, Purge, Purged
 from core.stores.database import Database, in_chunks
+from core.stores.mailings import CHUNK, DELETE_CHUNK
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS purge(
@@ -28,13 +29,7 @@ CREATE TABLE IF NOT EXISTS purge(
   PRIMARY KEY(at, kind)) STRICT, WITHOUT ROWID;
 """
 
-CHUNK = 10_000
-"""Rows that are deleted in one transaction."""
 _NOTE = "INSERT INTO purge VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET deleted=deleted+excluded.deleted"
-_DELETE_ROWS = """
-DELETE FROM snapshot WHERE edition=?1 AND recipient IN (
-  SELECT recipient FROM snapshot WHERE edition=?1 ORDER BY recipient LIMIT ?2)
-"""
 
 Age = Callable[[str], datetime | None]
 """When a campaign was last applied or released; None when that is not known."""
@@ -171,7 +166,7 @@ class OldSnapshots:
                     _unlink(file)
             gone = CHUNK
             while gone == CHUNK:
-                gone = noted(self.db, purge, _deleting(_DELETE_ROWS, record.edition, CHUNK))
+                gone = noted(self.db, purge, _deleting(DELETE_CHUNK, record.edition, CHUNK))
                 deleted += gone
             self._close(record)
         return deleted

@@ -122,7 +122,7 @@ class Recorder:
         # Before the ledger: an entry without its address could reach nobody, an address without entry tracks nobody.
         self.book.put((each.recipient, each.address, each.locale) for each in accepted)
         for text in {each.text for each in accepted if each.text}:
-            self._keep_notice(text)
+            self.records.put_notice(sha256(text.encode()).hexdigest(), text)
         return self._answer(self.writer.submit(lambda batch: self._write(batch, call, name, accepted)).result())
 
     def _write(self, batch: Batch, call: Call, name: bytes | None, accepted: Sequence[Accepted]) -> Rows:
@@ -133,11 +133,6 @@ class Recorder:
         if name:
             batch.keep_answer(Answered(name, call.digest, msgspec.msgpack.encode(rows), self.now()))
         return rows
-
-    def _keep_notice(self, text: str) -> None:
-        digest = sha256(text.encode()).hexdigest()
-        if self.records.notice(digest) is None:  # a look is cheaper than a write
-            self.records.put_notice(digest, text)
 
     def _checked(self, body: Consents) -> Sequence[Accepted]:
         accepted, faults = self.forms.check(body.consents)

@@ -43,6 +43,7 @@ with simulated(simulator) as url:
 def synchronised() -> Mapping[str, Any]:
     """The product's way."""
     from core.settings import load, load_secrets
+    from tests.embedded import database_of
     from webhooks.assembly import Services
 
     settings, secrets = load(FOLDER / "pixelproof.toml"), load_secrets(FOLDER)
@@ -50,7 +51,7 @@ def synchronised() -> Mapping[str, Any]:
         settings.providers["sendgrid"]["api_url"] = account["url"]
         values = {**secrets.values, "SENDGRID_API_KEY": account["key"]}
         with Services(settings, type(secrets)(values), FOLDER) as services:
-            with services.store.db.transaction() as db:
+            with database_of(services).transaction() as db:
                 db.execute("DELETE FROM confirmed")
                 db.execute("DELETE FROM sync_state")
             connector = services.connector("sendgrid")

@@ -61,6 +61,7 @@ def inserted(size: int) -> Mapping[str, Any]:
 
 def tabled(size: int) -> Mapping[str, Any]:
     """The same rows in the same tables."""
+    from tests.embedded import database_of
     from webhooks.assembly import Services
 
     with _folder() as name, Services.from_file(_settings(Path(name))) as services:
@@ -69,7 +70,7 @@ def tabled(size: int) -> Mapping[str, Any]:
         ready = [_rows(BEFORE + number * size, size) for number in range(BATCHES[size])]
         begun = time.perf_counter()
         for entries, heads, keys in ready:
-            with services.store.db.transaction() as db:
+            with database_of(services).transaction() as db:
                 db.executemany("INSERT INTO idempotency VALUES (?)", keys)
                 db.executemany("INSERT INTO head(recipient, seq, hash, standings) VALUES (?,1,?,?)", heads)
                 db.executemany("INSERT INTO entry(position, recipient, seq, hash, body) VALUES (?,?,1,?,?)", entries)

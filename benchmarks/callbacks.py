@@ -261,6 +261,7 @@ def prepare() -> None:
 
 
 def _make(folder: Path, stored: int) -> None:
+    from tests.embedded import database_of
     from webhooks.assembly import Services
 
     folder.mkdir(parents=True)
@@ -274,7 +275,7 @@ def _make(folder: Path, stored: int) -> None:
         _agree(services)
         _apply(services)
         _fill(services, stored)
-        services.store.db.row("PRAGMA wal_checkpoint(TRUNCATE)")
+        database_of(services).row("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _agree(services: Any) -> None:  # noqa: ANN401 - imported late
@@ -318,6 +319,7 @@ def _apply(services: Any) -> None:  # noqa: ANN401 - imported late
 def _fill(services: Any, stored: int) -> None:  # noqa: ANN401 - imported late
     """So many opens of the last day, and their keys, as they are when they come in."""
     from core.ledger import idempotency_key
+    from tests.embedded import database_of
 
     begun = services.now().timestamp() - 86_400
     for start in range(0, stored, 50_000):
@@ -325,7 +327,7 @@ def _fill(services: Any, stored: int) -> None:  # noqa: ANN401 - imported late
         keys = [_dated(idempotency_key(f"{kind}:{n}"), at) for n, at in times for kind in ("id", "content")]
         people = {n: services.recipient(f"user{n % RECIPIENTS}@example.com") for n, _ in times}
         opens = [(CAMPAIGN, people[n], int(at), "performance", "sendgrid", 0, "") for n, at in times]
-        with services.store.db.transaction() as db:
+        with database_of(services).transaction() as db:
             db.executemany("INSERT INTO idempotency VALUES (?)", [(key,) for key in sorted(keys)])
             db.executemany(
                 "INSERT INTO open(campaign, recipient, opened_at, serves, source, machine, client)"

@@ -192,13 +192,14 @@ def _fill(db: duckdb.DuckDBPyConnection, folder: Path) -> float:
     """Put the claims into a ledger, in bulk: entries alone. Answers how long the file of claims took to make."""
     from core.proofs.claims import Projection
     from core.proofs.workshop import workshop
+    from tests.embedded import database_of
     from webhooks.assembly import PROOFS, Services
 
     with Services.from_file(folder / "pixelproof.toml") as services:
         cursor = db.execute("SELECT recipient, purpose, strftime(moment, '%Y-%m-%dT%H:%M:%SZ') FROM made")
         position = 0
         while rows := cursor.fetchmany(CHUNK):
-            with services.store.db.transaction() as ledger:
+            with database_of(services).transaction() as ledger:
                 ledger.executemany("INSERT INTO entry VALUES (?,?,1,?,?)", _entries(rows, position))
             position += len(rows)
         begun = time.perf_counter()

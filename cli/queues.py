@@ -14,7 +14,7 @@ from core.errors import ProviderError
 from core.model import RecipientId
 from core.ports import ConfirmsSubscription
 from core.queue_ports import ReadsQueue
-from core.stores.group_commit import GroupCommit
+from core.stores.bundle import Writer
 from webhooks.assembly import Services
 
 
@@ -26,7 +26,7 @@ def drained(s: Services, name: str) -> dict[str, Any]:
     from webhooks.queues import QueueReader
 
     protected: set[RecipientId] = set()
-    with closing(GroupCommit(s.store)) as writer:
+    with closing(s.stores.writer()) as writer:
         reader = QueueReader(name, cast("ReadsQueue", s.connector(name)), _callbacks(s, name, writer, protected.update))
         done = asyncio.run(reader.drain())
     errors = [*([done.error] if done.error else []), *told(s, protected)]
@@ -46,9 +46,7 @@ def told(s: Services, recipients: Collection[RecipientId]) -> list[str]:
     return failed
 
 
-def _callbacks(
-    s: Services, name: str, writer: GroupCommit, protected: Callable[[Collection[RecipientId]], None]
-) -> Any:  # noqa: ANN401 - imported where it is used
+def _callbacks(s: Services, name: str, writer: Writer, protected: Callable[[Collection[RecipientId]], None]) -> Any:  # noqa: ANN401 - imported where it is used
     from webhooks.callbacks import Callbacks
 
     return Callbacks(

@@ -17,8 +17,7 @@ from core.account import Finding, Severity
 from core.incidents import REMEDIES, Incident
 from core.proofs.audits import due
 from core.reconcile import PROVEN
-from core.reporting import Numbers, Period, count
-from core.stores.statistics import SqliteStatistics
+from core.reporting import Numbers, Period, Statistics, count
 from webhooks.assembly import Services
 
 Out = Annotated[Path, typer.Option("--out", help="The page to write; one that is there is replaced.")]
@@ -39,7 +38,7 @@ def report(
     with services(config) as s:
         now = s.now()
         span = Period.parse(period) if period else Period.last_year(now)
-        statistics = SqliteStatistics(s.store.db)
+        statistics = s.stores.statistics
         numbers = count(s.store, statistics, s.policy, span, now)
         findings = [*own_findings(s), *reported(s)]
         if with_doctor:
@@ -60,7 +59,7 @@ def report(
     emit(result, as_json=as_json, show=lambda console: _show(console, result))
 
 
-def _sections(s: Services, numbers: Numbers, statistics: SqliteStatistics, span: Period) -> Iterator[Section]:
+def _sections(s: Services, numbers: Numbers, statistics: Statistics, span: Period) -> Iterator[Section]:
     smallest, purposes = s.settings.smallest_group, s.settings.purposes
     yield sections.consents(numbers, purposes, smallest)
     yield sections.standing(numbers, purposes, smallest)

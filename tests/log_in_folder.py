@@ -7,7 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 from core.checkpoints import NotaryKeys
-from webhooks.assembly import LEDGER_FILE, Services
+from core.stores.embedded import LEDGER_FILE
+from webhooks.assembly import Services
 
 NAMED = f":1:{'44' * 32}"
 

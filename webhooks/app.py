@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import structlog
 from starlette.applications import Starlette
@@ -22,8 +22,6 @@ from core.model import ProviderEvent, RecipientId, VerifiedBody, WebhookRequest
 from core.ports import ConfirmsSubscription, WebhookCodec
 from core.queue_ports import ReadsQueue
 from core.retention import PROMPT
-from core.stores.group_commit import GroupCommit
-from core.stores.pixels import SqlitePixelFacts
 from core.verdicts import Verdicts
 from webhooks.api import app as api
 from webhooks.assembly import Services
@@ -36,6 +34,9 @@ from webhooks.pixel import PATHS, Pixel
 from webhooks.pixel_queue import OpenQueue
 from webhooks.propagation import Propagation, Push
 from webhooks.queues import QueueReader, reading
+
+if TYPE_CHECKING:
+    from core.stores.bundle import Writer
 
 DAY = 24 * 60 * 60.0
 """Seconds."""
@@ -71,14 +72,14 @@ def create_app(services: Services) -> Application:
     """
     pages = Pages(page_settings(services))
     services.records.put_notice(pages.build.digest, pages.build.manifest)
-    writer = GroupCommit(services.store)
+    writer = services.stores.writer()
     propagation = Propagation(services.configured, _pusher(services))
     notarising = Notarising(services.notary, services.settings.notary.checkpoint_seconds)
     callbacks = _callbacks(services, writer, propagation)
     readers = [_reader(services, name, callbacks) for name in services.configured if services.reads_queue(name)]
     hosted = Hosted(services.mailings, services.policy)
     opens = OpenQueue(hosted, writer, services.now)
-    facts = SqlitePixelFacts(services.store.db)
+    facts = services.stores.pixel_facts()
     verdicts = Verdicts(facts, hosted)
 
     @asynccontextmanager
@@ -107,7 +108,7 @@ def create_app(services: Services) -> Application:
     )
 
 
-def _callbacks(services: Services, writer: GroupCommit, propagation: Propagation) -> Callbacks:
+def _callbacks(services: Services, writer: Writer, propagation: Propagation) -> Callbacks:
     return Callbacks(
         codecs={name: _codec(services, name) for name in services.configured},
         intake=services.intake,
@@ -150,7 +151,7 @@ def _reader(services: Services, name: str, callbacks: Callbacks) -> QueueReader:
     return QueueReader(name, cast("ReadsQueue", services.connector(name)), callbacks)
 
 
-def _choices(services: Services, writer: GroupCommit, propagation: Propagation) -> LedgerChoices:
+def _choices(services: Services, writer: Writer, propagation: Propagation) -> LedgerChoices:
     return LedgerChoices(
         store=services.store,
         ledger=services.ledger,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
 import msgspec
 
@@ -40,25 +40,17 @@ from core.release import Release
 from core.retention import Retention
 from core.segments import Segments
 from core.settings import Secrets, Settings, load, load_secrets
-from core.stores import (
-    address_book,
-    api_keys,
-    dead_letters,
-    incidents,
-    mailings,
-    opens,
-    proof_history,
-    records,
-    retention,
-    sqlite,
-)
-from core.stores.database import Database
-from core.stores.proofs import SqlitePartnerEntries
+from core.stores.embedded import EmbeddedStores
 from webhooks.notarising import conditions_of, notary_of
 from webhooks.retention import retention_of
 
-LEDGER_FILE = "ledger.sqlite3"
-ADDRESSES_FILE = "addresses.sqlite3"
+if TYPE_CHECKING:
+    from core.dead_letters import DeadLetters
+    from core.incidents import Incidents
+    from core.proofs.history import History
+    from core.records import AddressBook, Mailings, Readings, Records
+    from core.stores.bundle import Answers, Stores, WorkingLedger
+
 PROOFS = "proofs"
 """The folder, below ``data``, of the claims that rest on partners, and of what was found about them."""
 SNAPSHOTS = "snapshots"
@@ -130,55 +122,49 @@ class Services:
         return path
 
     @cached_property
-    def _database(self) -> Database:
-        parts = (sqlite, incidents, records, mailings, opens, api_keys, proof_history, retention)
-        return self._keep(Database(self.data / LEDGER_FILE, "".join(part.SCHEMA for part in parts)))
+    def stores(self) -> Stores:
+        """Where everything is kept."""
+        return self._keep(EmbeddedStores(self.data, lambda: self.secrets.key("PIXELPROOF_LEDGER_KEY"), self.now))
 
-    @cached_property
-    def _addresses(self) -> Database:
-        """What holds addresses: a file of its own, so that no copy of the ledger does."""
-        parts = (address_book, dead_letters, retention)
-        return self._keep(Database(self.data / ADDRESSES_FILE, "".join(part.SCHEMA for part in parts)))
-
-    @cached_property
-    def store(self) -> sqlite.SqliteStore:
+    @property
+    def store(self) -> WorkingLedger:
         """The ledger's store."""
-        return sqlite.SqliteStore(self._database, self.secrets.key("PIXELPROOF_LEDGER_KEY"))
+        return self.stores.ledger
 
-    @cached_property
-    def records(self) -> records.SqliteRecords:
+    @property
+    def records(self) -> Records:
         """The working records."""
-        return records.SqliteRecords(self._database, self.now)
+        return self.stores.records
 
-    @cached_property
-    def mailings(self) -> mailings.SqliteMailings:
+    @property
+    def mailings(self) -> Mailings:
         """Campaigns, their snapshots and their releases."""
-        return mailings.SqliteMailings(self._database)
+        return self.stores.mailings
 
-    @cached_property
-    def book(self) -> address_book.SqliteAddressBook:
+    @property
+    def book(self) -> AddressBook:
         """The address book."""
-        return address_book.SqliteAddressBook(self._addresses)
+        return self.stores.book
 
-    @cached_property
-    def dead_letters(self) -> dead_letters.SqliteDeadLetters:
+    @property
+    def dead_letters(self) -> DeadLetters:
         """Callbacks' events that took no effect yet."""
-        return dead_letters.SqliteDeadLetters(self._addresses)
+        return self.stores.dead_letters
 
-    @cached_property
-    def incidents(self) -> incidents.SqliteIncidents:
-        """Opens that should not have been seen."""
-        return incidents.SqliteIncidents(self._database)
+    @property
+    def incidents(self) -> Incidents:
+        """What should not have happened."""
+        return self.stores.incidents
 
     @cached_property
     def post(self) -> Post:
         """Tries dead letters again."""
         return Post(self.dead_letters, self.intake, self.ledger, self.codec)
 
-    @cached_property
-    def readings(self) -> opens.SqliteReadings:
+    @property
+    def readings(self) -> Readings:
         """Reads about one person or one campaign."""
-        return opens.SqliteReadings(self._database)
+        return self.stores.readings
 
     @cached_property
     def people(self) -> People:
@@ -205,10 +191,10 @@ class Services:
         """Keeps the log; None without its keys."""
         return notary_of(self.settings, self.secrets, self.store, self.data)
 
-    @cached_property
-    def key_store(self) -> api_keys.SqliteKeys:
+    @property
+    def key_store(self) -> Answers:
         """The API's keys, and the answers that it may have to repeat."""
-        return api_keys.SqliteKeys(self._database)
+        return self.stores.keys
 
     @cached_property
     def api_keys(self) -> ApiKeys:
@@ -233,15 +219,15 @@ class Services:
             retention_months=settings.open_retention_months,
         )
 
-    @cached_property
-    def proof_history(self) -> proof_history.SqliteProofHistory:
+    @property
+    def proof_history(self) -> History:
         """What reconciliations and audits found."""
-        return proof_history.SqliteProofHistory(self._database)
+        return self.stores.proof_history
 
     @cached_property
     def reconciliation(self) -> Reconciliation:
         """Reconciles what partners claim with the proof records that they deliver."""
-        entries = SqlitePartnerEntries(self._database)
+        entries = self.stores.partner_entries
         return Reconciliation(
             ledger=self.ledger,
             entries=entries,
@@ -252,7 +238,7 @@ class Services:
             key=self._recipient_key,
             couplings=self.settings.couplings,
             controllers=(self.settings.sender.name,),
-            notices=known_notices(self._disclosure, entries.texts()),
+            notices=known_notices(self._disclosure, frozenset(entries.texts())),
             partners=self.settings.partners,
             folder=self.data / PROOFS,
             now=self.now,
@@ -309,8 +295,7 @@ class Services:
     @cached_property
     def erasing(self) -> Erasing:
         """Erases people at the ESPs and here."""
-        opens_of = retention.remove_opens(self._database)
-        return Erasing(self.ledger, self.book, self.records, self.post, opens_of, self.now)
+        return Erasing(self.ledger, self.book, self.records, self.post, self.stores.forget_opens, self.now)
 
     @property
     def _campaigns(self) -> dict[str, Any]:
@@ -346,7 +331,8 @@ class Services:
     @cached_property
     def retention(self) -> Retention:
         """Deletes what is old enough."""
-        return retention_of(self, self._database, self._addresses, SNAPSHOTS, PROOFS)
+        embedded = cast("EmbeddedStores", self.stores)
+        return retention_of(self, embedded.database, embedded.addresses, SNAPSHOTS, PROOFS)
 
     def connector(self, name: str) -> Connector:
         """The connector to one of the configured ESPs, the same one each time; raises SettingsError.

@@ -23,7 +23,7 @@ from core.intake import ENDING, IDLE, WITHOUT_EFFECT, Intake, Taken
 from core.logs import get_logger
 from core.model import ProviderEvent, RecipientId, VerifiedBody, WebhookRequest
 from core.ports import Batch, Capability, Clock, ConfirmsSubscription, SiftsEvents, WebhookCodec
-from core.stores.group_commit import GroupCommit
+from core.stores.bundle import Writer
 from webhooks.bodies import bounded
 
 BODY_LIMIT = 6 * 1024 * 1024
@@ -62,7 +62,7 @@ class Callbacks:
     codecs: Mapping[str, WebhookCodec]
     intake: Intake
     letters: DeadLetters
-    writer: GroupCommit
+    writer: Writer
     now: Clock
     confirmer: Callable[[str], ConfirmsSubscription]
     protected: Callable[[Collection[RecipientId]], None]

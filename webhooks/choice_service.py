@@ -16,7 +16,7 @@ from core.policy import Policy
 from core.ports import Batch, Clock, Head, LedgerStore
 from core.receipts import Receipt, Receipts
 from core.records import AddressBook, Records
-from core.stores.group_commit import GroupCommit
+from core.stores.bundle import Writer
 from core.tokens import Tokens, Use
 from webhooks.page_build import is_manifest
 from webhooks.visits import Statement, Visit
@@ -42,7 +42,7 @@ class LedgerChoices:
     records: Records
     people: People
     proofs: Receipts
-    writer: GroupCommit
+    writer: Writer
     tokens: Tokens
     policy: Policy
     now: Clock

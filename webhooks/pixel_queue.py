@@ -19,7 +19,7 @@ from core.errors import StoreError
 from core.hosted import Hosted, Waiting
 from core.model import CampaignId
 from core.ports import Batch, Clock
-from core.stores.group_commit import GroupCommit
+from core.stores.bundle import Writer
 
 WAIT = 0.1
 """Seconds after which the first open that waits is handed over."""
@@ -42,7 +42,7 @@ class OpenQueue:
         now: The clock.
     """
 
-    def __init__(self, hosted: Hosted, writer: GroupCommit, now: Clock) -> None:
+    def __init__(self, hosted: Hosted, writer: Writer, now: Clock) -> None:
         self._hosted = hosted
         self._writer = writer
         self._now = now

@@ -19,6 +19,7 @@ from core.stores.group_commit import GroupCommit
 from core.verify import verify
 from tests.contract.odd_payloads import ODD, damaged
 from tests.contract.posting_routes import Route, routes
+from tests.embedded import ledger_of
 from webhooks.assembly import Services
 from webhooks.callbacks import Callbacks
 
@@ -89,7 +90,7 @@ def services(tmp_path: Path, route: Route) -> Iterator[Services]:
 @pytest.fixture
 def intake(services: Services, route: Route) -> Iterator[Intake]:
     """The callbacks of a route."""
-    with closing(GroupCommit(services.store)) as writer:
+    with closing(GroupCommit(ledger_of(services))) as writer:
         yield Intake(services, writer, route)
         assert verify(services.store).ok
 

@@ -21,6 +21,7 @@ from core import logs
 from core.model import Action, Campaign, CampaignId, CampaignKind, Mechanism, PixelMode, PurposeId
 from core.verify import verify
 from tests.contract.mailchimp_team import installed
+from tests.embedded import database_of
 from tests.installation import ADDRESS, Team
 from tests.mailings_in_store import applied
 
@@ -107,7 +108,7 @@ def test_a_lawful_open_is_kept_without_a_trace_of_the_place(team: Team, tmp_path
     """The family of the program and whether it was a machine; no address, no IP address, no user agent, no town."""
     assert send(team, opened(team, 1), opened(team, 2, PROXY)) == [200]
     assert counts(team, "campaign:orders") == {"opens_recorded": 1, "opens_by_machine": 1}
-    rows = team.services.store.db.rows("SELECT client, machine, source FROM open")
+    rows = database_of(team.services).rows("SELECT client, machine, source FROM open")
     assert {tuple(row) for row in rows} == {("thunderbird", 0, "mailchimp"), ("gmail-proxy", 1, "mailchimp")}
     stored = b"".join(file.read_bytes() for file in (tmp_path / "data").rglob("*.sqlite3*"))
     assert not [word for word in (b"192.0.2.7", b"Rennes", b"Gecko") if word in stored]

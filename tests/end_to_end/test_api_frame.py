@@ -21,6 +21,7 @@ from connectors.simulators.serving import served
 from core.api_keys import Scope
 from core.settings import load, load_secrets
 from tests.api_caller import Caller, said
+from tests.embedded import database_of
 from tests.installation import ADDRESS, Team
 from webhooks.api import bodies
 from webhooks.api.app import resources
@@ -90,7 +91,7 @@ def test_without_a_valid_key_everything_is_the_same(api: Caller) -> None:
     revoked, revoked_text = keys.create("revoked", tuple(Scope))
     keys.revoke(revoked.id)
     _, expired = keys.create("expired", tuple(Scope), timedelta(days=1))
-    with api.team.services.store.db.transaction() as connection:
+    with database_of(api.team.services).transaction() as connection:
         connection.execute("UPDATE api_key SET expires_at='2020-01-01T00:00:00+00:00' WHERE name='expired'")
     wrong = f"pp_{api.key.id}_{'A' * 43}"
     values = ["", "Bearer", f"Basic {api.secret}", api.secret, f"Bearer {api.secret} x", "Bearer é".encode()]

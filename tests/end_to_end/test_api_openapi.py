@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page
 from core.api_keys import Scope
 from core.stores.group_commit import GroupCommit
 from tests.browser import SCHEMES, Scheme, chromium, needs_chromium
+from tests.embedded import ledger_of
 from tests.installation import Team
 from webhooks.api import openapi, page
 from webhooks.api.app import endpoints
@@ -34,7 +35,7 @@ SIDEWAYS = "document.documentElement.scrollWidth - window.innerWidth"
 @pytest.fixture
 def table(team: Team) -> Iterator[list[Endpoint]]:
     """The operations that the document is made from."""
-    writer, propagation = GroupCommit(team.services.store), Propagation((), lambda *_: None)
+    writer, propagation = GroupCommit(ledger_of(team.services)), Propagation((), lambda *_: None)
     yield endpoints(team.services, writer, propagation)
     propagation.close()
     writer.close()

@@ -14,6 +14,7 @@ from core.model import Action
 from core.notices import load, render
 from tests.api_caller import Caller, said
 from tests.api_reader import pages, problem, read
+from tests.embedded import database_of
 from tests.installation import ADDRESS, Team
 from webhooks.api import paging
 
@@ -237,7 +238,7 @@ def test_lookups_take_a_scope_of_their_own(team: Team) -> None:
 def test_a_damaged_entry_is_told_to_be_out_of_reach(api: Caller) -> None:
     """503, and no word of what it holds; nothing is certified that was altered."""
     api.team.say(Action.REFUSED, "performance")
-    with api.team.services.store.db.transaction() as connection:
+    with database_of(api.team.services).transaction() as connection:
         connection.execute("UPDATE entry SET body=CAST(replace(CAST(body AS TEXT), 'refused', 'given') AS BLOB)")
     recipient = api.team.recipient().hex()
     for path in (f"/v1/recipients/{recipient}/entries", f"/v1/receipts/{recipient}/1"):

@@ -17,6 +17,7 @@ from core.stores.dead_letters import SqliteDeadLetters
 from core.stores.sqlite import SqliteStore
 from core.verify import verify
 from tests.at_sendgrid import AtSendGrid
+from tests.embedded import database_of
 from tests.installation import ADDRESS
 
 UNTOUCHED = {"sent": 0, "failed": 1}
@@ -84,7 +85,7 @@ def test_a_withdrawal_survives_a_failing_store(
 def test_another_writer_is_waited_for(at_sendgrid: AtSendGrid) -> None:
     """A callback that comes while another process writes is taken once that has finished."""
     at_sendgrid.sendgrid.complained(at_sendgrid.mail)
-    other = sqlite3.connect(at_sendgrid.team.services.store.db.path, isolation_level=None)
+    other = sqlite3.connect(database_of(at_sendgrid.team.services).path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     other.execute("CREATE TABLE elsewhere(x)")
     other.execute("COMMIT")
@@ -167,7 +168,7 @@ def test_dead_letters_are_kept_before_the_rest(
 def test_a_damaged_state_holds_up_nobody_else(at_sendgrid: AtSendGrid) -> None:
     """One recipient's stored state cannot be read: that callback is to come again; whatever else it holds is taken."""
     at_sendgrid.team.say(Action.GIVEN, "performance")
-    with closing(sqlite3.connect(at_sendgrid.team.services.store.db.path)) as other, other:
+    with closing(sqlite3.connect(database_of(at_sendgrid.team.services).path)) as other, other:
         other.execute("UPDATE head SET standings=x'c1'")
     bob, cat = ({**UNSUBSCRIBE, "email": f"{name}@example.com", "sg_event_id": name} for name in ("bob", "cat"))
     assert at_sendgrid.post(UNSUBSCRIBE) == 503

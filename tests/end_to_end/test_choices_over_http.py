@@ -178,7 +178,7 @@ def test_a_form_sent_again_after_a_fault_is_noted_once(
 ) -> None:
     """Whether or not the first attempt reached the disk, sending it again as the page says leaves one entry."""
     form = {**notice_of(team.client.get(team.choices_path()).text), "action": action}
-    whole = type(team.services.store).batch
+    whole = SqliteStore.batch
 
     @contextmanager
     def failing(store: SqliteStore) -> Iterator[SqliteBatch]:
@@ -189,7 +189,7 @@ def test_a_form_sent_again_after_a_fault_is_noted_once(
         raise StoreError("the answer was lost")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(team.services.store), "batch", failing)
+        patch.setattr(SqliteStore, "batch", failing)
         assert team.client.post(team.choices_path(), data=form).status_code == 503
     assert len(team.services.store.chain(team.recipient())) == done
     assert team.client.post(team.choices_path(), data=form).status_code == 303

@@ -13,6 +13,7 @@ import pytest
 from connectors.simulators import serving
 from core.intake import MACHINE, RECORDED
 from core.model import Action, Mechanism
+from tests.embedded import database_of
 from tests.installation import READER, Team
 from webhooks.app import Application, create_app
 from webhooks.assembly import Services
@@ -58,11 +59,11 @@ class Site(Team):
     def opens(self) -> list[tuple[object, ...]]:
         """Campaign, purposes, source, machine and client of all opens on record."""
         sql = "SELECT campaign, serves, source, machine, client FROM open ORDER BY id"
-        return list(self.services.store.db.rows(sql))
+        return list(database_of(self.services).rows(sql))
 
     def everything(self) -> dict[str, list[tuple[object, ...]]]:
         """All rows that the store holds."""
-        with sqlite3.connect(self.services.store.db.path) as database:
+        with sqlite3.connect(database_of(self.services).path) as database:
             names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type='table'")]
             return {name: list(database.execute(f'SELECT * FROM "{name}"')) for name in names}  # noqa: S608
 

@@ -15,8 +15,9 @@ from cli.main import run
 from core.api_keys import ApiKey, Scope
 from core.errors import InputError, StoreError
 from core.stores.api_keys import SqliteKeys
+from core.stores.embedded import LEDGER_FILE
 from tests.unit.conftest import KEYS
-from webhooks.assembly import LEDGER_FILE, Services
+from webhooks.assembly import Services
 
 Wait = Callable[..., object]
 READ = (Scope.DECISIONS_READ,)

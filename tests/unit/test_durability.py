@@ -20,6 +20,7 @@ from core.stores import mailings, records, sqlite
 from core.stores.database import FORM, Database
 from core.stores.sqlite import SqliteStore
 from core.verify import verify
+from tests.embedded import ledger_of
 from webhooks.assembly import Services
 
 Record = Callable[..., int]
@@ -204,7 +205,7 @@ def test_a_failing_commit_may_be_repeated(
     services: Services, record: Record, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
     """Whether or not it was done, the caller hears of a failure, and repeating the record leaves one entry."""
-    store = services.store
+    store = ledger_of(services)
     monkeypatch.setattr(store.db, "_writer", Faulty(store.db._writer, done=done))
     with pytest.raises(StoreError, match="disk I/O error"):
         record(Action.WITHDRAWN, recipient=ADA, keys=(KEY,))
@@ -220,7 +221,7 @@ def test_an_undated_withdrawal_survives_a_failing_commit(
     services: Services, record: Record, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
     """The one that may stand again is not doubled either: nobody agreed in between."""
-    store = services.store
+    store = ledger_of(services)
     record(Action.GIVEN, recipient=ADA)
     monkeypatch.setattr(store.db, "_writer", Faulty(store.db._writer, done=done))
     undated = {"recipient": ADA, "keys": (KEY,), "occurred_at": None}

@@ -19,6 +19,7 @@ from core.model import Action, ConsentEvent, RecipientId
 from core.ports import Batch
 from core.stores.group_commit import MOST_JOBS, GroupCommit
 from core.verify import verify
+from tests.embedded import database_of, ledger_of
 from webhooks.assembly import Services
 
 Make = Callable[..., ConsentEvent]
@@ -59,15 +60,15 @@ class Commits:
 @pytest.fixture
 def commits(services: Services, monkeypatch: pytest.MonkeyPatch) -> Commits:
     """The store's commits, watched."""
-    watched = Commits(services.store.db._writer)
-    monkeypatch.setattr(services.store.db, "_writer", watched)
+    watched = Commits(database_of(services)._writer)
+    monkeypatch.setattr(database_of(services), "_writer", watched)
     return watched
 
 
 @pytest.fixture
 def writer(services: Services) -> Iterator[GroupCommit]:
     """A writer over the store."""
-    with closing(GroupCommit(services.store)) as running:
+    with closing(GroupCommit(ledger_of(services))) as running:
         yield running
 
 
@@ -112,7 +113,7 @@ def together(writer: GroupCommit) -> Iterator[None]:
 
 def entries(services: Services) -> int:
     """How many entries somebody else sees in the file."""
-    with closing(sqlite3.connect(services.store.db.path)) as other:
+    with closing(sqlite3.connect(database_of(services).path)) as other:
         (count,) = other.execute("SELECT count(*) FROM entry").fetchone()
     return int(count)
 
@@ -176,7 +177,7 @@ def test_a_damaged_recipient_harms_no_other(
 ) -> None:
     """What is stored of one person cannot be read: that job fails alone, and again until the file is mended."""
     assert outcomes([writer.submit(job(n)) for n in range(3)]) == [1] * 3
-    with services.store.db.transaction() as connection:
+    with database_of(services).transaction() as connection:
         connection.execute("UPDATE head SET standings=x'c1' WHERE recipient=?", (person(1),))
     said = [Recording(event(Action.OBJECTED, recipient=person(n))) for n in range(3)]
     for _ in range(2):
@@ -245,7 +246,7 @@ def test_cancelled_jobs_are_not_run(services: Services, writer: GroupCommit, job
 
 def test_closing_finishes_what_waits(services: Services, job: Callable[..., Job]) -> None:
     """Whatever was taken is done; whatever comes later is refused with StoreError, so that it is sent again."""
-    writer = GroupCommit(services.store)
+    writer = GroupCommit(ledger_of(services))
     with together(writer):
         futures = [writer.submit(job(n)) for n in range(5)]
         closing_ = threading.Thread(target=writer.close)
@@ -335,7 +336,7 @@ def test_a_loop_that_has_ended_harms_no_other(
 
 def test_a_closed_writer_takes_no_coroutines_job(services: Services, job: Callable[..., Job]) -> None:
     """It says so at once."""
-    writer = GroupCommit(services.store)
+    writer = GroupCommit(ledger_of(services))
     writer.close()
     with pytest.raises(StoreError):
         asyncio.run(writer.perform(job(1)))

@@ -26,6 +26,7 @@ from core.model import (
     State,
 )
 from core.verify import verify
+from tests.embedded import database_of
 from tests.mailings_in_store import applied
 from webhooks.assembly import Services
 
@@ -63,7 +64,7 @@ def state(services: Services, purpose: PurposeId = MEASURING, address: str = ADD
 
 def opens(services: Services) -> list[tuple[object, ...]]:
     """All opens that were kept: campaign, recipient, what they may serve, source, by machine."""
-    return list(services.store.db.rows("SELECT campaign, recipient, serves, source, machine FROM open ORDER BY id"))
+    return list(database_of(services).rows("SELECT campaign, recipient, serves, source, machine FROM open ORDER BY id"))
 
 
 # Every kind

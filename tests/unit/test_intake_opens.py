@@ -25,6 +25,7 @@ from core.model import (
     PurposeId,
 )
 from core.verify import verify
+from tests.embedded import database_of
 from tests.mailings_in_store import applied
 from webhooks.assembly import Services
 
@@ -61,7 +62,7 @@ def opened(services: Services, **fields: object) -> ProviderEvent:
 
 def kept(services: Services) -> list[tuple[object, ...]]:
     """All opens that were kept: when, what they may serve, by whom, by machine."""
-    return list(services.store.db.rows("SELECT opened_at, serves, source, machine FROM open ORDER BY id"))
+    return list(database_of(services).rows("SELECT opened_at, serves, source, machine FROM open ORDER BY id"))
 
 
 # The ESP's own pixel

@@ -32,6 +32,7 @@ from core.model import (
 from core.ports import Batch
 from core.stores.sqlite import SqliteStore
 from core.verify import verify
+from tests.embedded import database_of
 from tests.mailings_in_store import applied
 from webhooks.assembly import Services
 
@@ -287,7 +288,7 @@ def test_conflicts_are_retried_and_then_reported(
     services: Services, event: Make, conflicts: int, recorded: bool
 ) -> None:
     """Somebody who keeps coming first is an error of the store, not an endless loop and not a silent loss."""
-    store = Contended(services.store.db, services.secrets.key("PIXELPROOF_LEDGER_KEY"))
+    store = Contended(database_of(services), services.secrets.key("PIXELPROOF_LEDGER_KEY"))
     store.conflicts = conflicts
     attempt = [Recording(replace(event(Action.GIVEN), recipient=ADA))]
     if recorded:

@@ -21,11 +21,13 @@ from core.model import Action, ConsentEvent, RecipientId
 from core.notary import Notary
 from core.stores import sqlite
 from core.stores.database import Database
+from core.stores.embedded import LEDGER_FILE
 from core.stores.sqlite import SqliteStore
 from core.verify import verify
+from tests.embedded import database_of
 from tests.log_in_folder import NAMED, altered, files, keys
 from tests.unit.conftest import ADA, KEYS
-from webhooks.assembly import LEDGER_FILE, Services
+from webhooks.assembly import Services
 
 Grow = Callable[[int], None]
 
@@ -41,7 +43,7 @@ def test_a_ledger_that_lost_entries_is_refused(
     grow(4)
     old = tmp_path / "old.sqlite3"
     with closing(sqlite3.connect(old)) as copy:
-        services.store.db.reader.backup(copy)
+        database_of(services).reader.backup(copy)
     grow(3)
     notary.cover()
     before = files(log_folder)
@@ -100,7 +102,7 @@ def test_no_size_is_signed_twice_with_different_roots(
     notary.cover()
     early, old = (log_folder / "checkpoint").read_bytes(), log_folder.parent / "old.sqlite3"
     with closing(sqlite3.connect(old)) as copy:
-        services.store.db.reader.backup(copy)
+        database_of(services).reader.backup(copy)
     grow(2)
     notary.cover()
     (log_folder / "checkpoint").write_bytes(early)

@@ -28,9 +28,10 @@ from core.policy import Policy
 from core.ports import Open
 from core.records import Confirmed
 from core.stores.database import VARIABLES
+from core.stores.embedded import LEDGER_FILE
 from tests.mailings_in_store import applied
 from tests.unit.conftest import ADA
-from webhooks.assembly import LEDGER_FILE, Services
+from webhooks.assembly import Services
 
 BOB = RecipientId(b"b" * 16)
 ADDRESS = "ada@example.org"

@@ -28,6 +28,7 @@ from core.stores.group_commit import GroupCommit
 from core.stores.pixels import SqlitePixelFacts
 from core.tokens import Use
 from core.verdicts import Verdicts, _Held
+from tests.embedded import database_of, ledger_of
 from tests.mailings_in_store import applied
 from webhooks.assembly import Services
 from webhooks.pixel import Judged, Pixel, PixelRequest
@@ -48,7 +49,7 @@ AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Thunderbird/14
 @pytest.fixture
 def writer(services: Services) -> Iterator[GroupCommit]:
     """The ledger's writer."""
-    writer = GroupCommit(services.store)
+    writer = GroupCommit(ledger_of(services))
     yield writer
     writer.close()
 
@@ -62,7 +63,7 @@ def hosted(services: Services) -> Hosted:
 @pytest.fixture
 def pixel(services: Services, hosted: Hosted, writer: GroupCommit) -> Iterator[Pixel]:
     """The pixel over the services' stores."""
-    facts = SqlitePixelFacts(services.store.db)
+    facts = SqlitePixelFacts(database_of(services))
     queue = OpenQueue(hosted, writer, services.now)
     verdicts = Verdicts(facts, hosted)
     yield Pixel(verdicts, services.links.tokens, queue, services.now)
@@ -94,7 +95,7 @@ def written(services: Services, hosted: Hosted, waiting: Sequence[Waiting | None
 
 def kept(services: Services) -> list[tuple[object, ...]]:
     """All opens that were kept."""
-    return list(services.store.db.rows("SELECT campaign, serves, source, machine, client FROM open ORDER BY id"))
+    return list(database_of(services).rows("SELECT campaign, serves, source, machine, client FROM open ORDER BY id"))
 
 
 # The judgement
@@ -191,7 +192,7 @@ def test_one_damaged_state_costs_nobody_elses_open(
     both = [judged(pixel, asked(services, address)).open for address in (ADDRESS, "bob@example.org")]
     read_ahead(pixel)
     record(Action.GIVEN, purposes=(DELIVERING,), recipient=bob)
-    with services.store.db.transaction() as connection:
+    with database_of(services).transaction() as connection:
         connection.execute("UPDATE head SET standings=x'ff' WHERE recipient=?", (bob,))
     assert judged(pixel, asked(services, "bob@example.org")) == DEAD
     written(services, hosted, both)

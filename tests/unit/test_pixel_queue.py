@@ -18,6 +18,7 @@ from core.model import Action, Campaign, CampaignId, CampaignKind, Mechanism, Pi
 from core.ports import Batch
 from core.stores.group_commit import GroupCommit
 from core.stores.sqlite import SqliteStore
+from tests.embedded import ledger_of
 from tests.mailings_in_store import applied
 from webhooks import pixel_queue
 from webhooks.assembly import Services
@@ -35,7 +36,7 @@ AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Thunderbird/14
 @pytest.fixture
 def writer(services: Services) -> Iterator[GroupCommit]:
     """The ledger's writer."""
-    writer = GroupCommit(services.store)
+    writer = GroupCommit(ledger_of(services))
     yield writer
     writer.close()
 

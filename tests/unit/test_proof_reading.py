@@ -23,6 +23,7 @@ from core.proofs.people import recognise
 from core.proofs.terms import micros
 from core.proofs.workshop import Workshop, workshop
 from core.stores.address_book import SqliteAddressBook
+from tests.embedded import embedded
 from webhooks.assembly import Services
 
 KEY = bytes.fromhex("22" * 32)
@@ -41,7 +42,7 @@ def work(tmp_path: Path) -> Iterator[Workshop]:
 @pytest.fixture
 def book(services: Services) -> SqliteAddressBook:
     """An empty address book."""
-    return services.book
+    return embedded(services).book
 
 
 Read = Callable[..., list[tuple[Any, ...]]]

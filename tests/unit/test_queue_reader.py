@@ -15,6 +15,7 @@ from core.model import EventKind, ProviderEvent, VerifiedBody, WebhookRequest
 from core.ports import WebhookCodec
 from core.queue_ports import QueuedMessage
 from core.stores.group_commit import GroupCommit
+from tests.embedded import ledger_of
 from tests.unit.conftest import START
 from webhooks.assembly import Services
 from webhooks.callbacks import Callbacks
@@ -124,7 +125,7 @@ def test_a_poll_that_hangs_does_not_hold_up_the_end(services: Services) -> None:
             await asyncio.to_thread(hanging.wait, LONG)
 
     def run() -> None:
-        with closing(GroupCommit(services.store)) as writer:
+        with closing(GroupCommit(ledger_of(services))) as writer:
             asyncio.run(serve(writer))
         ended.set()
 
@@ -143,7 +144,7 @@ def test_failures_are_waited_out_for_longer_and_longer(services: Services) -> No
     troubles: list[Callable[[], Sequence[QueuedMessage]]] = [refuse, stumble] * 5
     heap, pauses = Heap([*troubles, lambda: [message("ada@example.org")], refuse]), list[float]()
 
-    with closing(GroupCommit(services.store)) as writer, pytest.raises(Enough):
+    with closing(GroupCommit(ledger_of(services))) as writer, pytest.raises(Enough):
         asyncio.run(reader_of(services, heap, writer, pauses, len(troubles) + 1).run())
     assert pauses[:7] == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
     assert pauses[10] == 2.0
@@ -153,7 +154,7 @@ def test_failures_are_waited_out_for_longer_and_longer(services: Services) -> No
 def test_one_message_that_meets_a_bug_does_not_hold_up_the_others(services: Services) -> None:
     """The others are taken and removed; that one stays, and is told of without its content."""
     heap = Heap([lambda: [message("bug"), message("ada@example.org"), message("eve@example.org")]])
-    with closing(GroupCommit(services.store)) as writer:
+    with closing(GroupCommit(ledger_of(services))) as writer:
         done = asyncio.run(reader_of(services, heap, writer).drain())
     assert heap.removed == ["ada@example.org", "eve@example.org"]
     assert (done.taken, done.refused) == (2, 0)
@@ -164,7 +165,7 @@ def test_reading_ends_when_only_what_was_refused_comes_again(services: Services)
     """A queue that gives out a forged message again and again is as good as empty; it stays there."""
     again: list[Callable[[], Sequence[QueuedMessage]]] = [lambda: [message("forged")]] * 1_000
     heap = Heap([lambda: [message("forged"), message("ada@example.org")], *again])
-    with closing(GroupCommit(services.store)) as writer:
+    with closing(GroupCommit(ledger_of(services))) as writer:
         done = asyncio.run(reader_of(services, heap, writer).drain())
     assert (done.taken, done.refused, done.error) == (1, 1, "")
     assert heap.removed == ["ada@example.org"]
@@ -174,7 +175,7 @@ def test_reading_ends_when_only_what_was_refused_comes_again(services: Services)
 def test_the_same_message_twice_in_one_read_counts_once(services: Services) -> None:
     """Both are removed, and one entry is written."""
     heap = Heap([lambda: [message("ada@example.org"), message("ada@example.org")]])
-    with closing(GroupCommit(services.store)) as writer:
+    with closing(GroupCommit(ledger_of(services))) as writer:
         done = asyncio.run(reader_of(services, heap, writer).drain())
     assert done.taken == 2
     assert services.store.size() == 1

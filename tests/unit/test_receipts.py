@@ -34,10 +34,11 @@ from core.notary import Notary
 from core.receipt_check import check
 from core.receipts import EXPLAINED, Receipt, Receipts
 from core.records import CampaignRecord
+from core.stores.embedded import LEDGER_FILE
 from tests.log_in_folder import keys
 from tests.mailings_in_store import applied
 from tests.unit.conftest import ADA
-from webhooks.assembly import LEDGER_FILE, Services
+from webhooks.assembly import Services
 
 TEXT = "May Example know when you open its e-mails?"
 SHOWN = NoticeRef("2026-11", "en", sha256(TEXT.encode()).hexdigest(), "b1")

@@ -24,6 +24,7 @@ from core.model import (
 from core.records import Choice, Confirmed, SyncState
 from core.stores.database import VARIABLES
 from core.verify import verify
+from tests.embedded import database_of
 from tests.mailings_in_store import applied
 from webhooks.assembly import Services
 
@@ -217,7 +218,7 @@ def test_a_part_is_sent_once(services: Services) -> None:
 def test_a_part_that_nobody_knows_about_is_ambiguous(services: Services) -> None:
     """It began and did not end: whether mail left is for a person to find out, never a guess."""
     assert services.mailings.journal("autumn").begin("tracked")
-    with closing(sqlite3.connect(services.store.db.path)) as other:
+    with closing(sqlite3.connect(database_of(services).path)) as other:
         assert other.execute("SELECT state FROM send_part").fetchall() == [("begun",)]
     with pytest.raises(AmbiguousOutcome, match="look it up at the ESP"):
         services.mailings.journal("autumn").begin("tracked")

@@ -45,6 +45,7 @@ from core.reporting import (
     week,
 )
 from core.stores.statistics import SqliteStatistics
+from tests.embedded import database_of
 from tests.mailings_in_store import applied
 from tests.unit.conftest import ADA, START
 from webhooks.assembly import Services
@@ -63,7 +64,7 @@ def person(number: int) -> RecipientId:
 
 def counted(services: Services, period: Period = EVER) -> Numbers:
     """What a report counts."""
-    return count(services.store, SqliteStatistics(services.store.db), services.policy, period, services.now())
+    return count(services.store, SqliteStatistics(database_of(services)), services.policy, period, services.now())
 
 
 # Periods
@@ -157,7 +158,7 @@ def test_delays_are_those_of_each_person_and_esp(services: Services, record: Rec
     assert delays["ses"].counts == [0, 2, 0, 0, 0, 1, 0, 0]
     assert delays["mailchimp"].counts == [0, 0, 1, 0, 0, 0, 0, 0]
     assert counted(services, Period(START + timedelta(days=1), EVER.end)).delays == {}
-    statistics = SqliteStatistics(services.store.db)
+    statistics = SqliteStatistics(database_of(services))
     assert (statistics.in_doubt("ses"), statistics.in_doubt("mailchimp")) == (1, 0)
 
 
@@ -177,7 +178,7 @@ def test_campaigns_are_those_released_in_the_period(services: Services, wait: Wa
 def test_a_damaged_ledger_gives_no_numbers(services: Services, record: Record) -> None:
     """Rather than wrong ones."""
     record(Action.GIVEN)
-    with services.store.db.transaction() as connection:
+    with database_of(services).transaction() as connection:
         connection.execute("UPDATE entry SET body=CAST('{}' AS BLOB)")
     with pytest.raises(StoreError):
         counted(services)

@@ -35,6 +35,7 @@ from core.settings import load
 from core.stores import retention as stores
 from core.stores.retention import OldRows
 from core.verify import verify
+from tests.embedded import database_of
 from tests.mailings_in_store import applied
 from tests.unit.conftest import ADA, START
 from webhooks.assembly import PROOFS, SNAPSHOTS, Services
@@ -197,16 +198,16 @@ def test_a_transaction_that_fails_notes_what_is_true(services: Services, wait: W
     """Deleting fails before or after its commit: the log says what is gone, and the next run does the rest."""
     open_of(services, "autumn", START)
     wait(days=months(14))
-    old, purge = OldRows(services.store.db, "open", "opened_at"), Purge(services.now(), Kind.OPENS, services.now())
+    old, purge = OldRows(database_of(services), "open", "opened_at"), Purge(services.now(), Kind.OPENS, services.now())
     if done:
         old.forget(purge)  # and the caller never heard of it
     else:
-        services.store.db._writer.execute(
+        database_of(services)._writer.execute(
             "CREATE TEMP TRIGGER fails BEFORE INSERT ON purge BEGIN SELECT raise(FAIL, 'disk'); END"
         )
         with pytest.raises(StoreError):
             old.forget(purge)
-        services.store.db._writer.execute("DROP TRIGGER fails")
+        database_of(services)._writer.execute("DROP TRIGGER fails")
     assert (services.store.count_opens(), noted(services)) == ((0, {Kind.OPENS: 1}) if done else (1, {}))
     services.retention.apply()
     assert (services.store.count_opens(), noted(services)) == (0, {Kind.OPENS: 1})

@@ -19,8 +19,9 @@ from core.settings import (
     load_secrets,
     settings_path,
 )
+from core.stores.embedded import LEDGER_FILE
 from core.tokens import Tokens, Use
-from webhooks.assembly import LEDGER_FILE, Services
+from webhooks.assembly import Services
 
 GOOD = """
 base_url = "https://choices.example.com"

@@ -22,10 +22,12 @@ from core.ports import Entry, Head, Open
 from core.retention import Kind, Purge
 from core.stores import sqlite
 from core.stores.database import VARIABLES, Database
+from core.stores.embedded import LEDGER_FILE
 from core.stores.retention import OldRows
 from core.stores.sqlite import SqliteBatch, SqliteStore
 from core.verify import verify
-from webhooks.assembly import LEDGER_FILE, Services
+from tests.embedded import database_of, ledger_of
+from webhooks.assembly import Services
 
 Make = Callable[..., ConsentEvent]
 Record = Callable[..., int]
@@ -45,7 +47,7 @@ def follow(head: Head | None, event: ConsentEvent) -> tuple[list[Entry], Head]:
 @pytest.fixture
 def store(services: Services) -> SqliteStore:
     """An empty store."""
-    return services.store
+    return ledger_of(services)
 
 
 # Chains
@@ -188,7 +190,7 @@ def test_others_see_a_batch_when_it_has_ended(services: Services, store: SqliteS
 def test_another_key_neither_reads_nor_writes(services: Services, store: SqliteStore, record: Record) -> None:
     """A ledger that was written under another key is refused, with the setting's name."""
     record(Action.GIVEN, recipient=ADA)
-    foreign = SqliteStore(services.store.db, b"another key of thirty-two bytes!")
+    foreign = SqliteStore(database_of(services), b"another key of thirty-two bytes!")
     with pytest.raises(StoreError, match="PIXELPROOF_LEDGER_KEY"):
         foreign.sealed()
     with pytest.raises(StoreError, match="PIXELPROOF_LEDGER_KEY"), foreign.batch():

@@ -26,6 +26,7 @@ from core.model import (
 )
 from core.stores.pixels import SqlitePixelFacts
 from core.verdicts import Verdicts
+from tests.embedded import database_of
 from tests.mailings_in_store import applied
 from webhooks.assembly import Services
 
@@ -53,7 +54,7 @@ class Counting(SqlitePixelFacts):
 @pytest.fixture
 def facts(services: Services) -> Iterator[Counting]:
     """The facts over the services' store."""
-    facts = Counting(services.store.db)
+    facts = Counting(database_of(services))
     yield facts
     facts.close()
 

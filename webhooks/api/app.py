@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from starlette.routing import BaseRoute, Route
 
-from core.stores.group_commit import GroupCommit
+from core.stores.bundle import Writer
 from webhooks.api import page, reading
 from webhooks.api.consents import Recorder
 from webhooks.api.decisions import Decider
@@ -19,7 +19,7 @@ from webhooks.propagation import Propagation
 ROOT = "/v1"
 
 
-def endpoints(services: Services, writer: GroupCommit, propagation: Propagation) -> list[Endpoint]:
+def endpoints(services: Services, writer: Writer, propagation: Propagation) -> list[Endpoint]:
     """All operations, in the order in which the API's document tells them."""
     recorder = Recorder(
         forms=services.consent_forms,
@@ -36,7 +36,7 @@ def endpoints(services: Services, writer: GroupCommit, propagation: Propagation)
     return [recorder.endpoint(), decider.endpoint(), *reading.endpoints(services)]
 
 
-def routes(services: Services, writer: GroupCommit, propagation: Propagation) -> list[BaseRoute]:
+def routes(services: Services, writer: Writer, propagation: Propagation) -> list[BaseRoute]:
     """The API's routes. Whatever else is asked for below ``/v1`` is answered by a problem, too."""
     limiter = Limiter(services.settings.api.requests_per_minute)
     frame = Frame(services.api_keys, limiter, Workers())

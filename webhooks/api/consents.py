@@ -17,8 +17,7 @@ from core.links import Links
 from core.model import RecipientId
 from core.ports import Answered, Batch, Clock
 from core.records import AddressBook, Records
-from core.stores.api_keys import SqliteKeys
-from core.stores.group_commit import GroupCommit
+from core.stores.bundle import Answers, Writer
 from webhooks.api.endpoint import Call, Endpoint, ItemError, ProblemError, Scope
 from webhooks.api.problems import INVALID, KEY_REUSED
 
@@ -86,8 +85,8 @@ class Recorder:
     book: AddressBook
     records: Records
     links: Links
-    answers: SqliteKeys
-    writer: GroupCommit
+    answers: Answers
+    writer: Writer
     now: Clock
     changed: Callable[[Collection[RecipientId]], None]
 

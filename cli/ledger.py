@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cli import transfer
 from cli.output import FINDINGS, Config, Json, emit, services
 from core.addresses import RECIPIENT_BYTES
 from core.checkpoints import KEYS, add_checkpoint, cosigned, witness_key
@@ -31,6 +32,8 @@ from webhooks.assembly import Services
 app = typer.Typer(no_args_is_help=True, help="The consent ledger and the log that proves it.")
 witness = typer.Typer(no_args_is_help=True, help="Those who cosign checkpoints, so that nobody is shown another log.")
 app.add_typer(witness, name="witness")
+app.command("export")(transfer.export)
+app.command("import")(transfer.import_)
 
 Since = Annotated[
     Path | None,

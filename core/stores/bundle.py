@@ -11,16 +11,17 @@ from core.dead_letters import DeadLetters
 from core.hosted import PixelFacts
 from core.incidents import Incidents
 from core.model import RecipientId
-from core.ports import Answered, Batch, Head, LedgerStore
+from core.ports import Answered, Batch, Head
 from core.proofs.claims import PartnerEntries
 from core.proofs.history import History
 from core.records import AddressBook, Mailings, Readings, Records
 from core.reporting import Statistics
+from core.transfer import Movable
 
 T = TypeVar("T")
 
 
-class WorkingLedger(LedgerStore, Protocol):
+class WorkingLedger(Movable, Protocol):
     """The ledger's store, with what is read of it from day to day."""
 
     def head(self, recipient: RecipientId) -> Head | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hmac
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,9 @@ from core.model import PurposeId, RecipientId
 from core.ports import Answered, Batch, Entry, Head, Open
 from core.stores import api_keys, incidents
 from core.stores.database import Database, in_chunks
+
+if TYPE_CHECKING:
+    from core.transfer import Placed
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry(
@@ -138,6 +141,16 @@ class SqliteStore:
     def count_opens(self) -> int:
         """How many opens are on record."""
         return int(self.db.row("SELECT count(*) FROM open")[0])
+
+    def restore(self, rows: Iterable[Placed]) -> None:
+        """Append entries of another store in this order: see ``core.transfer.Movable``."""
+        with self.batch() as batch:
+            for row in rows:
+                batch.append(row.entry.recipient, [row.entry], expected=row.before, head=row.after)
+
+    def known_keys(self) -> Iterator[bytes]:
+        """All idempotency keys that are remembered."""
+        return (key for (key,) in self.db.rows("SELECT key FROM idempotency ORDER BY key"))
 
     def sealed(self) -> Frontier:
         """The tree over all entries as it was sealed; raises StoreError when the seal is not genuine."""

@@ -79,12 +79,31 @@ class NotarySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     storage_locations: tuple[str, ...] = ()
 
 
+class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where everything is kept.
+
+    Attributes:
+        kind: Files of SQLite on this machine, or Amazon DynamoDB and S3.
+        tables: What the names of the DynamoDB tables begin with.
+        region: The AWS region; empty: the one that the environment names.
+        bucket: The S3 bucket of the log, the snapshots and the findings.
+        endpoint_url: Another address than Amazon's own, for a stand-in on this machine.
+    """
+
+    kind: Literal["sqlite", "dynamodb"] = "sqlite"
+    tables: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,200}\Z")] = "pixelproof"
+    region: str = ""
+    bucket: str = ""
+    endpoint_url: str = ""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings. ``providers`` holds each provider's own section, read by the provider's module.
 
     Attributes:
         base_url: Where recipients and ESPs reach the webhooks application.
-        data: The folder of the SQLite files; relative to the settings file.
+        data: The folder of the SQLite files, and of what is made on the way; relative to the settings file.
+        store: Where everything is kept.
         open_retention_months: How long the record of an open is kept; the notice says so, `serve` and `sync` do so.
         retention: How long everything else is kept.
         notary: The log that proves what the ledger holds.
@@ -113,6 +132,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     api: ApiSettings = ApiSettings()
     notary: NotarySettings = NotarySettings()
     retention: RetentionSettings = RetentionSettings()
+    store: StoreSettings = StoreSettings()
     providers: dict[str, dict[str, Any]] = {}
 
     def load_policy(self) -> Policy:
@@ -212,6 +232,8 @@ def load(path: Path) -> Settings:
     if settings.incident_threshold < 1:
         raise SettingsError("incident_threshold: at least 1")
     check_notary(settings)
+    if settings.store.kind == "dynamodb" and not settings.store.bucket:
+        raise SettingsError("bucket in [store]: name the S3 bucket of the log, the snapshots and the findings")
     if not settings.purposes:
         raise SettingsError("purposes: name at least one")
     _check_purposes(settings, policy)

@@ -201,6 +201,10 @@ class Reconciliation:
             " SELECT recipient, min(used_at) AS first_used_at FROM used GROUP BY recipient"
         )
 
+    def forget_claims(self) -> None:
+        """Delete what is derived from the ledger's claims, because some were erased; raises StoreError."""
+        Projection(self.folder, self.entries).forget()
+
     def _terms(self, partner: str, mapping: ColumnMapping) -> Terms:
         agreed = partner_named(self.partners, partner)
         own = {notice.version: KnownNotice(frozenset(notice.sha256), notice.since) for notice in agreed.notices}
@@ -255,6 +259,10 @@ class Reconciliation:
 def judge(work: Workshop, expired_before: datetime | None) -> dict[str, int]:
     """Apply the rules to the tables that are there; makes ``verdict`` and answers how often each was found."""
     work.fill("terms", "one INTEGER, expired_before BIGINT", [(1, micros(expired_before) if expired_before else None)])
+    work.run(
+        "CREATE OR REPLACE TABLE repeated AS"
+        " SELECT recipient FROM record WHERE recipient IS NOT NULL GROUP BY recipient HAVING count(*) > 1"
+    )
     work.run(f"CREATE OR REPLACE TABLE verdict AS {rules()}")
     counts = dict(work.run("SELECT verdict, count(*) FROM verdict GROUP BY verdict").fetchall())
     return {verdict: int(counts[verdict]) for verdict in VERDICTS if verdict in counts}

@@ -9,6 +9,7 @@
 --   wording    id, testimony, sound, genuine, purposes_readable, controller_named, notice_known, must_be_confirmed, and
 --              notice_since (NULL: not known): what is known about the words of a record
 --   covers     wording, purpose: the purposes that a wording names
+--   repeated   recipient: those of whom there are several records
 --   first_use  recipient, first_used_at: when the recipient was first sent a mail with an individual pixel
 --   terms      expired_before (NULL: consents do not expire): one row
 --
@@ -36,6 +37,7 @@ WITH judged AS (
     claim.number AS claim,
     claim.recipient,
     claim.purpose,
+    repeated.recipient IS NOT NULL AS repeated,
     record.number AS record,
     record.collected_at,
     record.confirmed_at,
@@ -65,11 +67,30 @@ WITH judged AS (
   LEFT JOIN record ON record.recipient = claim.recipient
   LEFT JOIN wording ON wording.id = record.wording
   LEFT JOIN covers ON covers.wording = record.wording AND covers.purpose = claim.purpose
+  LEFT JOIN repeated ON repeated.recipient = claim.recipient
   LEFT JOIN first_use ON first_use.recipient = claim.recipient
 ),
 
--- A claim's records, weighed together. Only where all that count are without fault (13) can they be in conflict.
+-- A claim's records, weighed together. Only where all that count are without fault (13) can they be in conflict. Nearly
+-- all claims have one record, or none: grouping those would take longer than everything else.
 weighed AS (
+  SELECT
+    claim,
+    recipient,
+    purpose,
+    beside_the_point + fault AS weight,
+    (beside_the_point + fault) * 100000000000 + record AS weight_and_record,
+    CASE WHEN beside_the_point = 0 THEN collected_at END AS collected_at,
+    CASE WHEN beside_the_point = 0 THEN collected_at END AS last_collected_at,
+    CASE WHEN beside_the_point = 0 THEN confirmed_at END AS confirmed_at,
+    CASE WHEN beside_the_point = 0 THEN confirmed_at END AS last_confirmed_at,
+    CASE WHEN beside_the_point = 0 THEN testimony END AS testimony,
+    CASE WHEN beside_the_point = 0 THEN testimony END AS last_testimony,
+    CASE WHEN beside_the_point = 0 THEN withdrawn_at END AS withdrawn_at,
+    withdrawn_at AS withdrawn_at_all
+  FROM judged
+  WHERE NOT repeated
+  UNION ALL
   SELECT
     claim,
     MIN(recipient) AS recipient,
@@ -86,6 +107,7 @@ weighed AS (
     MAX(CASE WHEN beside_the_point = 0 THEN withdrawn_at END) AS withdrawn_at,
     MAX(withdrawn_at) AS withdrawn_at_all
   FROM judged
+  WHERE repeated
   GROUP BY claim
 ),
 

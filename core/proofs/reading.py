@@ -91,7 +91,8 @@ def stage(work: Workshop, source: Source, required: frozenset[str], now: int, ke
         WITH delivered AS (
           SELECT {source.raw("address")} AS address, {_instants(source)},
             {", ".join(f"{source.raw(column)} AS {column}" for column in WORDS)},
-            {_stated(source, required)} AS stated
+            {_stated(source, required)} AS stated,
+            {_blank(source, "confirmed_at")} AS never_confirmed, {_blank(source, "withdrawn_at")} AS never_withdrawn
           FROM {source.table}
         ),
         named AS (SELECT *, TRY_CAST(CASE WHEN length(address) = 32 THEN address END AS UUID) AS name FROM delivered),
@@ -103,7 +104,9 @@ def stage(work: Workshop, source: Source, required: frozenset[str], now: int, ke
           coalesce(name, addressee) AS recipient,
           CASE WHEN name IS NULL AND addressee IS NULL THEN address END AS odd,
           collected_at, confirmed_at, withdrawn_at,
-          coalesce(stated AND collected_at <= $now, false) AS sound,
+          coalesce(
+            stated AND collected_at <= $now AND (never_confirmed OR confirmed_at IS NOT NULL)
+            AND (never_withdrawn OR withdrawn_at IS NOT NULL), false) AS sound,
           {", ".join(WORDS)}
         FROM addressed
     """  # noqa: S608 - expressions of ours; what users name is quoted
@@ -224,14 +227,14 @@ def _offset(zone: str) -> int:
     return minutes * 60_000_000 * (-1 if zone[0] == "-" else 1)
 
 
+def _blank(source: Source, column: str) -> str:
+    """Whether a cell says nothing, so that no time need be read from it."""
+    return f"{source.cell(column)} IS NULL" if column in source.cells else "true"
+
+
 def _stated(source: Source, required: frozenset[str]) -> str:
     """Whether a record states what it must, and states nothing that cannot be read; its words are looked at later."""
     conditions = [f"{source.cell(column)} IS NOT NULL" for column in COLUMNS if column in required.difference(_LATER)]
-    conditions += [
-        f"CASE WHEN {_instant(source, column)} IS NOT NULL THEN true ELSE {source.cell(column)} IS NULL END"
-        for column in ("confirmed_at", "withdrawn_at")
-        if column in source.cells
-    ]
     if "evidence_sha256" in source.cells:
         raw, cell = source.raw("evidence_sha256"), source.cell("evidence_sha256")
         other = f"{cell} IS NULL OR regexp_full_match({cell}, '[0-9a-fA-F]{{64}}')"

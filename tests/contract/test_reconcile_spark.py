@@ -76,7 +76,7 @@ def test_spark_finds_what_duckdb_finds(tmp_path: Path) -> None:
         counts = judge(work, datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=14))
         assert {*counts} == {*VERDICTS}
         assert sum(counts.values()) == ROWS
-        for table in ("claim", "record", "wording", "covers", "first_use", "terms"):
+        for table in ("claim", "record", "wording", "covers", "repeated", "first_use", "terms"):
             work.run(f"COPY {table} TO {quoted(tmp_path / f'{table}.parquet')} (FORMAT parquet)")
         program = Path(__file__).with_name("on_spark.py")
         done = subprocess.run(  # noqa: S603 - our own program

@@ -6,8 +6,8 @@ have been taken into the file of claims by an earlier run; ``claims_file_seconds
 records name recipients by the pseudonym, as the peers' files do; ``product_addresses`` is the same with addresses,
 each of which is normalised and put through HMAC-SHA256 besides.
 
-The peers have the claims ready in a file: pandas reads both files (the columns that it needs alone), merges them once
-and classifies; DuckDB merely reads every column of both.
+The peers have the claims ready in a file, and read every column of both files, as the product does: pandas merges them
+once and classifies, DuckDB merely reads them.
 """
 
 from __future__ import annotations
@@ -36,13 +36,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.csv, pyarrow.parquet
 claims_file, records_file, call = {claims!r}, {records!r}, {read!r}
-columns = ["address", "collected_at", "purposes", "notice", "controller", "method", "confirmed_at", "withdrawn_at"]
 begun = time.perf_counter()
 if call == "csv":
     claims = pd.read_csv(claims_file, engine="pyarrow")
-    records = pd.read_csv(records_file, engine="pyarrow", usecols=columns)
+    records = pd.read_csv(records_file, engine="pyarrow")
 else:
-    claims, records = pd.read_parquet(claims_file), pd.read_parquet(records_file, columns=columns)
+    claims, records = pd.read_parquet(claims_file), pd.read_parquet(records_file)
 both = claims.merge(records, left_on="recipient", right_on="address", how="left")
 doi = both["method"] == "double_opt_in"
 verdicts = np.select(

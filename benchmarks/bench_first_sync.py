@@ -24,9 +24,10 @@ import httpx
 from benchmarks.difference import CALL, KEYS, names_of
 from benchmarks.difference import fill as fill_stores
 from benchmarks.frame import DATA, Benchmark, BenchmarkError, Goal, Variant, main
+from core.stores.database import FORM
 
 RECIPIENTS = 1_000_000
-FOLDER = DATA / f"first-sync-{RECIPIENTS}"
+FOLDER = DATA / f"first-sync-{RECIPIENTS}-{FORM}"
 
 SIMULATOR = """
 import json, sys, threading

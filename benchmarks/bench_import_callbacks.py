@@ -14,6 +14,7 @@ PRODUCT = """
 import time
 begun = time.perf_counter()
 import connectors
+import core.stores.group_commit
 import webhooks.callbacks
 connectors.providers()
 seconds = time.perf_counter() - begun
@@ -29,6 +30,7 @@ SENDGRID_ALONE = """
 import time
 begun = time.perf_counter()
 import connectors.sendgrid
+import core.stores.group_commit
 import webhooks.callbacks
 seconds = time.perf_counter() - begun
 import json, sys

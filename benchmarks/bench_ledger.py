@@ -72,8 +72,10 @@ def tabled(size: int) -> Mapping[str, Any]:
         for entries, heads, keys in ready:
             with database_of(services).transaction() as db:
                 db.executemany("INSERT INTO idempotency VALUES (?)", keys)
-                db.executemany("INSERT INTO head(recipient, seq, hash, standings) VALUES (?,1,?,?)", heads)
-                db.executemany("INSERT INTO entry(position, recipient, seq, hash, body) VALUES (?,?,1,?,?)", entries)
+                db.executemany("INSERT INTO head(recipient, seq, last, hash, standings) VALUES (?,1,?,?,?)", heads)
+                db.executemany(
+                    "INSERT INTO entry(position, recipient, seq, before, hash, body) VALUES (?,?,1,0,?,?)", entries
+                )
         seconds = time.perf_counter() - begun
     return _told(size, seconds)
 
@@ -82,7 +84,7 @@ def _rows(start: int, size: int) -> tuple[Any, Any, Any]:
     """Rows of entries, heads and keys; entries have the size that they have in truth."""
     recordings = [(number, each) for number, each in enumerate(_recordings(start, size), start + 1)]
     entries = [(number, each.event.recipient, bytes(32), ENTRY) for number, each in recordings]
-    heads = sorted((each.event.recipient, bytes(32), b"x" * 40) for _, each in recordings)
+    heads = sorted((each.event.recipient, number, bytes(32), b"x" * 40) for number, each in recordings)
     return entries, heads, sorted((key,) for _, each in recordings for key in each.keys)
 
 

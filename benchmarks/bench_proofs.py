@@ -76,6 +76,7 @@ def prepare() -> None:
 
 def _fill_log(folder: Path, size: int) -> None:
     from core.checkpoints import NotaryKeys
+    from core.files import FolderFiles
     from core.tiles import Edge, Tiles
 
     keys = {**KEYS, "PIXELPROOF_NOTARY_KEYS": f":1:{'44' * 32}"}
@@ -84,7 +85,7 @@ def _fill_log(folder: Path, size: int) -> None:
     (folder / "pixelproof.toml").write_text(settings, "utf-8")
     log, edge = folder / "data" / "log", Edge()
     log.mkdir(parents=True)
-    tiles = Tiles(log)
+    tiles = Tiles(FolderFiles(log))
     tiles.write((tile, [*row]) for place in range(size) for tile, row in edge.push(_leaf(place)))
     tiles.write(edge.partial())
     signed = NotaryKeys.parse(keys["PIXELPROOF_NOTARY_KEYS"], "log.example.com").sign(size, edge.root)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.frame import DATA, PEERS, Benchmark, Goal, Variant
+from core.stores.database import FORM
 
 START = datetime(2026, 11, 2, 9, tzinfo=UTC)
 CALL = 30_000
@@ -64,7 +65,7 @@ add, out = [], []
 
 def benchmark(name: str, recipients: int) -> Benchmark:
     """The measurement for so many recipients."""
-    folder = DATA / f"difference-{recipients}"
+    folder = DATA / f"difference-{recipients}-{FORM}"
     peers = {
         "python_sets": ("import polars", _SETS),
         "duckdb_anti_join": ("import duckdb", _ANTI_JOIN),
@@ -163,7 +164,7 @@ def _fill(services: Any, said: Sequence[tuple[bytes, bool]], settings: bytes | N
         for yes, action in ((True, Action.GIVEN), (False, Action.REFUSED))
     }
     with services.store.db.transaction() as db:
-        db.executemany("INSERT INTO head VALUES (?,1,?,?)", ((name, bytes(32), states[yes]) for name, yes in said))
+        db.executemany("INSERT INTO head VALUES (?,1,1,?,?)", ((name, bytes(32), states[yes]) for name, yes in said))
         if settings is not None:
             held = ((name, "performance" if yes else "", settings) for name, yes in said)
             db.executemany("INSERT INTO confirmed VALUES ('sendgrid',?,?,?,0,0)", held)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.frame import DATA, BenchmarkError
+from core.stores.database import FORM
 
 RECIPIENTS = 100_000
 CAMPAIGN = "spring-2026"
@@ -35,7 +36,7 @@ SECONDS = 4
 WARM_UP = 1
 CONNECTIONS = 32
 PATIENCE = 60.0
-FOLDER = DATA / "pixel"
+FOLDER = DATA / f"pixel-{FORM}"
 PATHS = FOLDER / "paths"
 SETTINGS = """base_url = "https://choices.example.com"
 purposes = ["performance", "deliverability"]

@@ -199,7 +199,7 @@ def _fill(db: duckdb.DuckDBPyConnection, folder: Path) -> float:
         position = 0
         while rows := cursor.fetchmany(CHUNK):
             with database_of(services).transaction() as ledger:
-                ledger.executemany("INSERT INTO entry VALUES (?,?,1,?,?)", _entries(rows, position))
+                ledger.executemany("INSERT INTO entry VALUES (?,?,1,0,?,?)", _entries(rows, position))
             position += len(rows)
         begun = time.perf_counter()
         projection = Projection(services.data / PROOFS, services.reconciliation.entries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cli import proofs
 from cli.output import FINDINGS, Config, Json, emit, services
 from cli.sync import Only, chosen
 from core.account import Finding, Severity
@@ -51,6 +53,15 @@ def own_findings(s: Services) -> Iterator[Finding]:
                 "names no configured ESP, so an opt-out from it would withdraw nothing",
                 "write it as <provider>:<topic, group or interest>",
             )
+    for partner in proofs.overdue(s):
+        yield Finding(
+            "pixelproof",
+            Severity.WARNING,
+            f"partners.{partner.name}",
+            f"consents rest on its word, and no audit of it was closed within {partner.audit_months} months",
+            f"run `pixelproof proofs audit --partner {shlex.quote(partner.name)}`, ask it for its evidence, and"
+            " record the outcome with `proofs audit record`",
+        )
 
 
 def reported(s: Services, provider: str | None = None) -> Iterator[Finding]:
@@ -70,7 +81,7 @@ def reported(s: Services, provider: str | None = None) -> Iterator[Finding]:
             "pixelproof",
             Severity.ERROR,
             incident.scope,
-            f"incident {incident.id}: {incident.total} {incident.kind.value.replace('_', ' ')}, none of them kept",
+            f"incident {incident.id}: {incident.told}",
             f"{REMEDIES[incident.kind]}; then `pixelproof incidents close {incident.id}`",
         )
     for name in (provider,) if provider else s.configured:

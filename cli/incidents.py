@@ -1,4 +1,4 @@
-"""``pixelproof incidents list|close``: opens that should not have been seen."""
+"""``pixelproof incidents list|close``: what should not have happened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from webhooks.assembly import Services
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Opens that should not have been seen: of mail without a pixel, of unknown mail, or after a withdrawal.",
+    help="Opens that should not have been seen: of mail without a pixel, of unknown mail, or after a withdrawal. And a"
+    " ledger that is not what was signed.",
 )
 
 All = Annotated[bool, typer.Option("--all", help="Those that were closed too.")]

@@ -19,12 +19,12 @@ from core.addresses import RECIPIENT_BYTES
 from core.checkpoints import KEYS, add_checkpoint, cosigned, witness_key
 from core.consent_record import json_ld
 from core.errors import InputError, LogMismatch, SettingsError
+from core.files import put
 from core.merkle import consistent
 from core.model import RecipientId
-from core.notary import Head, Notary
-from core.receipt_check import LARGEST, Checkpoint, NoteError, note
+from core.notary import Head, Notary, note_refusal
+from core.receipt_check import LARGEST, Checkpoint, NoteError, VerifierKey, note
 from core.receipts import of_a_person
-from core.tiles import put
 from core.verify import Verification
 from core.verify import verify as verify_store
 from webhooks.assembly import Services
@@ -54,7 +54,7 @@ def verify(since: Since = None, config: Config = None, as_json: Json = False) ->
     """Check every entry, its order and its hash, the chains, the states made of them, the seal, and the log."""
     with services(config) as s:
         kept = _opened(_notary(s), since) if since else None
-        found = verify_store(s.store, s.notary, kept)
+        found = verify_store(s.store, s.notary, kept, _witnesses(s))
         stamped = _check_stamp(s, found)
     result = {
         "entries": found.entries,
@@ -63,6 +63,7 @@ def verify(since: Since = None, config: Config = None, as_json: Json = False) ->
         "erased": found.erased,
         "checkpoints": found.checkpoints,
         "covered": found.covered,
+        "cosigned": found.cosigned,
         "stamped_at": stamped.isoformat() if stamped else None,
         "since": kept.size if kept else None,
         "ok": found.ok,
@@ -84,6 +85,7 @@ def checkpoint(rebuild: Rebuild = False, config: Config = None, as_json: Json = 
             covered = notary.cover()
         except LogMismatch as error:
             problem = str(error)
+            note_refusal(s.store, s.now)
             emit({"ok": False, "problems": [problem]}, as_json=as_json, show=lambda console: _tell(console, problem))
             raise typer.Exit(FINDINGS) from None
     head = covered.head
@@ -146,18 +148,22 @@ def export(old: Old = 0, out: Out = None, config: Config = None, as_json: Json =
 
 @witness.command()
 def check(file: File, config: Config = None, as_json: Json = False) -> None:
-    """Check a cosigned checkpoint: that it is this log's, that the log grew from it, and who cosigned it."""
+    """Check a cosigned checkpoint: that it is this log's, that the log grew from it, and who cosigned it.
+
+    What is sound is kept beside the checkpoint, and goes into receipts from then on.
+    """
     with services(config) as s:
         notary = _notary(s)
         kept = _opened(notary, file)
-        witnesses = [witness_key(text) for text in s.settings.notary.witnesses]
         try:
-            found = cosigned(note(file.read_bytes()), witnesses)
+            found = cosigned(note(file.read_bytes()), _witnesses(s))
         except NoteError as error:
             raise InputError(f"{file.name}: {error}") from None
         problem = _grown(notary, kept)
+        stored = bool(found) and not problem and notary.keep_cosigned(kept, found)
     result = {
         "size": kept.size,
+        "kept": stored,
         "cosigned": [{"witness": each.witness.name, "at": each.at.isoformat()} for each in found],
         "problems": [problem] if problem else [],
     }
@@ -168,10 +174,16 @@ def check(file: File, config: Config = None, as_json: Json = False) -> None:
         console.print(
             problem or ("Cosigned by nobody that the settings name." if not found else "The log grew from it.")
         )
+        if stored:
+            console.print("Kept: receipts bear these signatures from now on.")
 
     emit(result, as_json=as_json, show=show)
     if problem or not found:
         raise typer.Exit(FINDINGS)
+
+
+def _witnesses(s: Services) -> list[VerifierKey]:
+    return [witness_key(text) for text in s.settings.notary.witnesses]
 
 
 def _write(text: str, out: Path | None) -> None:
@@ -244,6 +256,8 @@ def _check_stamp(s: Services, found: Verification) -> datetime | None:
 def _show(console: Console, found: Verification, kept: Checkpoint | None, stamped: datetime | None) -> None:
     console.print(f"{found.entries} entries of {found.recipients} recipients and {found.campaigns} campaigns checked")
     console.print(f"{found.checkpoints} checkpoints checked; the newest covers {found.covered} entries")
+    if found.cosigned:
+        console.print(f"Witnesses cosigned checkpoints up to {found.cosigned} entries.")
     if found.erased:
         console.print(f"Of {found.erased} entries the hash alone is left: what they said was erased.")
     if stamped:

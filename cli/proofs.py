@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from core.errors import InputError
 from core.proofs import audits
 from core.proofs.history import Audit, Outcome
 from core.proofs.mappings import DEFAULT, Mapping, load
+from core.proofs.partners import PartnerSettings
 from core.reconcile import PROVEN, Listener, Reconciled
 from webhooks.assembly import PROOFS, Services
 
@@ -202,6 +204,10 @@ def _show_outcome(console: Console, done: Audit) -> None:
     console.print(f"audit {done.id} of {escape(done.partner)}: {done.upheld} upheld, {done.rejected} rejected")
 
 
-def due(s: Services) -> list[str]:
-    """The partners whose audit is due, by what was agreed with each."""
-    return [p.name for p in s.settings.partners if audits.due(s.proof_history.audits(p.name), p.audit_months, s.now())]
+def overdue(s: Services) -> Iterator[PartnerSettings]:
+    """The partners whose audit is due, by what was agreed with each, and of whom there is something to audit."""
+    for partner in s.settings.partners:
+        runs = s.proof_history.runs(partner.name)
+        due = audits.due(s.proof_history.audits(partner.name), partner.audit_months, s.now())
+        if due and runs and runs[-1].findings.get(PROVEN):
+            yield partner

@@ -86,7 +86,10 @@ def _incidents(s: Services, span: Period) -> Section:
         for i in found
     ]
     heads = ("Incident", "Of", "What was seen", "Opened", "Closed", "Opens so far", "Remedy")
-    lead = "Opens that should not have been seen. Nothing is kept of them but their number."
+    lead = (
+        "Opens that should not have been seen, of which nothing is kept but their number; and a ledger that is not what"
+        " was signed."
+    )
     return Section(
         "Incidents", lead, tables=[Table("Opened in the period, or still open", heads, rows, frozenset({5}))]
     )

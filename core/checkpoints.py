@@ -21,6 +21,7 @@ from core.receipt_check import (
     Checkpoint,
     Note,
     NoteError,
+    Signature,
     VerifierKey,
     checkpoint,
     note,
@@ -132,6 +133,7 @@ class Cosigned:
 
     witness: VerifierKey
     at: datetime
+    signature: Signature = field(repr=False)
 
 
 def witness_key(text: str) -> VerifierKey:
@@ -158,7 +160,7 @@ def cosigned(signed: Note, witnesses: Sequence[VerifierKey]) -> tuple[Cosigned, 
                 raise NoteError(f"the cosignature of {witness.name} names no time") from None
             if not witness.signed(message, each.value[_TIME_BYTES:]):
                 raise NoteError(f"the cosignature of {witness.name} is wrong: what it is under was altered")
-            found.append(Cosigned(witness, at))
+            found.append(Cosigned(witness, at, each))
     return tuple(found)
 
 

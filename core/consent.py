@@ -1,15 +1,16 @@
 """From events to a state: what a recipient has decided, purpose by purpose.
 
 The fold keeps a maximum for each kind of statement, so that the order of arrival changes nothing and a repetition
-changes nothing: *decisions* (given, refused, withdrawn …), *claims* (a third party says that somebody agreed) and
-*requests* (the person was asked). A decision always outranks a claim, and a claim a request, whatever their times:
-being asked again takes no consent away, and nobody's claim overrides what the person did.
+changes nothing: *decisions* (given, refused, withdrawn …), *claims* (a third party says that somebody agreed, or was
+found not to have proven it) and *requests* (the person was asked). A decision always outranks a claim, and a claim a
+request, whatever their times: being asked again takes no consent away, and nobody's claim overrides what a person did.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import msgspec
 
@@ -26,6 +27,8 @@ _STATE_OF: Mapping[Action, State] = {
 }
 
 
+RECONCILIATION = "reconcile"
+"""The source of what was found about a third party's claim."""
 WITHIN_A_SECOND = timedelta(microseconds=999_999)
 
 
@@ -60,7 +63,7 @@ class Standing(msgspec.Struct, frozen=True, array_like=True, gc=False):
         mark = Mark(event.effective_at, event.action, event.source)
         if event.action is Action.REQUESTED:
             return Standing(self.decision, self.claim, _later(self.request, mark))
-        if event.is_claim:
+        if event.is_claim or is_rejection(event):
             return Standing(self.decision, _later(self.claim, mark), self.request)
         return Standing(_later(self.decision, mark), self.claim, self.request)
 
@@ -69,14 +72,52 @@ class Standing(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The statement that determines the state."""
         return self.decision or self.claim or self.request
 
-    def state(self, now: datetime, policy: Policy) -> State:
-        """Where the recipient stands now. A consent expires after ``policy.consent_lasts_days``, where set."""
+    @property
+    def recorded(self) -> State:
+        """Where the recipient stands, but that a consent may have expired since."""
         if self.decision is None:
             return State.UNPROVEN if self.claim else State.REQUESTED if self.request else State.UNKNOWN
-        lasts = policy.consent_lasts_days
-        if self.decision.action is Action.GIVEN and lasts and self.decision.at + timedelta(days=lasts) <= now:
-            return State.EXPIRED
         return _STATE_OF[self.decision.action]
+
+    def state(self, now: datetime, policy: Policy) -> State:
+        """Where the recipient stands now. A consent expires after ``policy.consent_lasts_days``, where set."""
+        recorded, lasts = self.recorded, policy.consent_lasts_days
+        if recorded is State.GIVEN and lasts and self.decision and self.decision.at + timedelta(days=lasts) <= now:
+            return State.EXPIRED
+        return recorded
+
+
+class Told(Protocol):
+    """What an event, an entry's body and an entry in readable form have in common."""
+
+    @property
+    def action(self) -> Action:
+        """What happened."""
+        ...
+
+    @property
+    def occurred_at(self) -> datetime | None:
+        """When, where that is known."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where it came from."""
+        ...
+
+    @property
+    def partner(self) -> str | None:
+        """Whose word it is about."""
+        ...
+
+
+def is_rejection(told: Told) -> bool:
+    """Whether a reconciliation found a third party's claim not proven that never had been: no decision of the person's.
+
+    What had been proven counted, so that its end is dated and takes the place of a decision; this is not.
+    """
+    undated = told.action is Action.INVALIDATED and told.occurred_at is None
+    return undated and told.partner is not None and told.source == RECONCILIATION
 
 
 Standings = Mapping[PurposeId, Standing]

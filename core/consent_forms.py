@@ -256,9 +256,18 @@ def _keys(event: ConsentEvent) -> tuple[bytes, ...]:
 
 
 def _standing(batch: Batch, event: ConsentEvent) -> bytes:
-    """The hash of the entry that records an event already."""
+    """The hash of the entry that records an event already.
+
+    What an erased entry said cannot be compared any more: where no other one fits, the newest of these stands for it.
+    """
+    erased = b""
     for entry in batch.chain(event.recipient):
+        if not entry.body:
+            erased = entry.hash
+            continue
         recorded = event_of(parse(entry.body))
         if replace(recorded, received_at=event.received_at) == event:
             return entry.hash
+    if erased:
+        return erased
     raise StoreError("an entry is missing that was recorded: see `pixelproof ledger verify`")

@@ -180,15 +180,16 @@ class Post:
         return None if any(why_dead(event, self.intake) for event in events) else events
 
     def _apply(self, events: Sequence[ProviderEvent], letter: DeadLetter, done: Replayed) -> None:
-        def work(batch: Batch) -> Taken:
-            taken = self.intake.apply(batch, events, letter.received_at)
+        def work(batch: Batch, some: Sequence[ProviderEvent]) -> Taken:
+            taken = self.intake.apply(batch, some, letter.received_at)
             for effect, n in (+taken.counts).items():
                 batch.count(f"callbacks:{letter.provider}", effect, n)
             return taken
 
-        taken = self.ledger.in_batch(work)
-        done.counts.update(taken.counts)
-        done.protected.update(taken.protected)
+        # Withdrawals first: where the store takes the events in parts, no open is read before what came with it.
+        for taken in self.ledger.in_parts(work, sorted(events, key=lambda event: event.kind not in ENDING)):
+            done.counts.update(taken.counts)
+            done.protected.update(taken.protected)
 
 
 def why_dead(event: ProviderEvent, intake: Intake) -> Reason | None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 import msgspec
 
+from core.consent import is_rejection
 from core.errors import StoreError
 from core.ledger import CampaignBody, Instant, campaign_chain, parse_campaign
 from core.model import Action, Basis, CampaignKind, Mechanism, PixelMode, PurposeId, RecipientId
@@ -165,7 +166,7 @@ class Dossiers:
         held = {name: self.records.confirmed(name, [recipient]).get(recipient) for name in self.providers}
         names = sorted({*self.providers, *(out.provider for out in taken)})
         for entry in entries:
-            if entry.action in ENDING:
+            if ends(entry):
                 yield Ended(
                     seq=entry.seq,
                     action=entry.action,
@@ -200,6 +201,11 @@ class Dossiers:
 
     def _told(self, campaign: str) -> list[CampaignBody]:
         return [parse_campaign(entry.body) for entry in self.store.chain(campaign_chain(campaign))]
+
+
+def ends(entry: LedgerEntry) -> bool:
+    """Whether an entry ends a consent, or may; a claim that never was proven gave none."""
+    return entry.action in ENDING and not is_rejection(entry)
 
 
 def reached(

@@ -13,6 +13,7 @@
     │   └── PayloadError       proven, but not what the provider documents
     ├── StoreError             the store is out of reach or damaged                  (exit 3)
     │   ├── HeadConflict       somebody else appended first; read again and retry
+    │   ├── BatchTooLarge      more than the store writes at once; cut it
     │   └── DamagedState       one recipient's stored state cannot be read
     ├── PlanError              a campaign cannot lawfully be sent as declared        (exit 1)
     └── ProviderError          an ESP failed or refused                              (exit 3)
@@ -83,6 +84,18 @@ class StoreError(PixelproofError):
 
 class HeadConflict(StoreError):
     """Somebody else appended to the same chain first: read the head again and retry."""
+
+
+class BatchTooLarge(StoreError):
+    """A batch holds more than the store writes at once. Nothing of it was written; cut it and write the parts.
+
+    Attributes:
+        parts: In how many equal parts it would about fit.
+    """
+
+    def __init__(self, parts: int) -> None:
+        super().__init__("more than the store writes at once; hand it in in smaller parts")
+        self.parts = parts
 
 
 class LogMismatch(StoreError):

@@ -49,6 +49,11 @@ class Fact(NamedTuple):
 class PixelFacts(Protocol):
     """Looks up what a request for a pixel is judged by, as last committed. Everything may raise StoreError."""
 
+    @property
+    def lasting(self) -> bool:
+        """Whether ``moment`` and ``touched`` tell what has changed, so that judgements may be held until then."""
+        ...
+
     def moment(self, names: Collection[CampaignId]) -> tuple[int, Mapping[CampaignId, int]]:
         """The ledger's position, and the snapshots in force of those campaigns that exist."""
         ...

@@ -85,7 +85,7 @@ class LeftAddresses:
         return all(mark.at < before for mark in marks)
 
     def _left(self, recipient: RecipientId) -> bool:
-        return any(self._leaves(parse(entry.body)) for entry in self.store.chain(recipient))
+        return any(self._leaves(parse(entry.body)) for entry in self.store.chain(recipient) if entry.body)
 
     def _leaves(self, body: EntryBody) -> bool:
         reported = body.source in self.providers and body.action in LEAVING

@@ -18,8 +18,9 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from core.addresses import RECIPIENT_BYTES
-from core.consent import absorb
-from core.errors import HeadConflict, StoreError
+from core.batches import parts
+from core.consent import absorb, is_rejection
+from core.errors import BatchTooLarge, HeadConflict, StoreError
 from core.merkle import leaf_hash
 from core.model import (
     EPOCH,
@@ -36,6 +37,8 @@ from core.ports import Batch, Clock, Entry, Head, LedgerStore
 from core.records import CampaignRecord
 
 CONFLICT_RETRIES = 8
+SMALLEST_CUT = 2
+"""Items that can still be handed in one by one."""
 KEY_BYTES = 16
 SALT_BYTES = 16
 
@@ -100,6 +103,7 @@ class CampaignBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 B = TypeVar("B", EntryBody, CampaignBody)
 T = TypeVar("T")
+Each = TypeVar("Each")
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _DECODER = msgspec.json.Decoder(EntryBody, strict=True)
@@ -221,7 +225,7 @@ class Ledger:
         Raises:
             StoreError: the store is out of reach, or others kept appending first.
         """
-        return self.in_batch(lambda batch: self.record_in(batch, recordings))
+        return sum(self.in_parts(self.record_in, recordings))
 
     def record_campaign(self, record: CampaignRecord, stage: Literal["applied", "released"], snapshot: str) -> None:
         """Record what a campaign was applied or released as, each edition of it once.
@@ -251,6 +255,20 @@ class Ledger:
             except HeadConflict:
                 continue
         raise StoreError("others kept appending to the same chains; try again")
+
+    def in_parts(self, work: Callable[[Batch, Sequence[Each]], T], items: Sequence[Each]) -> list[T]:
+        """Do it to all items in one batch, or in several where the store writes less at once; answers what each gave.
+
+        Raises:
+            StoreError: the store is out of reach, or others kept appending first. Earlier parts stay done.
+        """
+        try:
+            return [self.in_batch(lambda batch: work(batch, items))]
+        except BatchTooLarge as error:
+            if len(items) < SMALLEST_CUT:
+                raise
+            some = parts(items, error.parts)
+        return [done for part in some for done in self.in_parts(work, part)]
 
     def _append_campaign(
         self, batch: Batch, record: CampaignRecord, stage: Literal["applied", "released"], snapshot: str
@@ -323,6 +341,8 @@ def _must_stand_again(event: ConsentEvent, head: Head | None) -> bool:
     person agreed in between, it may be a second withdrawal, and no withdrawal may be lost: it stands again.
     """
     if event.occurred_at is not None or head is None or PROTECTION[event.action] <= PROTECTION[Action.GIVEN]:
+        return False
+    if is_rejection(event):
         return False
     decisions = (head.standings[p].decision for p in event.purposes if p in head.standings)
     return any(d is not None and d.action is Action.GIVEN and d.at > EPOCH for d in decisions)

@@ -29,14 +29,15 @@ class Frontier:
     size: int = 0
     peaks: list[bytes] = field(default_factory=list)
 
-    def push(self, leaf: bytes) -> None:
-        """Append a leaf's hash."""
-        node, size = leaf, self.size
+    def push(self, leaf: bytes) -> int:
+        """Append a leaf's hash; answers its position, from 1."""
+        node, size, peaks = leaf, self.size, self.peaks
         while size & 1:
-            node = node_hash(self.peaks.pop(), node)
+            node = sha256(b"\x01" + peaks.pop() + node).digest()  # written out: this is done for each entry
             size >>= 1
-        self.peaks.append(node)
+        peaks.append(node)
         self.size += 1
+        return self.size
 
     @property
     def root(self) -> bytes:

@@ -3,29 +3,32 @@
     tile/<L>/<N>[.p/<W>]   the tree (``core.tiles``)
     checkpoint             the newest checkpoint
     checkpoints/<size>     all of them; <size>.tsr: its timestamp, where there is an authority
+    cosigned               what witnesses put under them (``core.cosignatures``)
 
 Tiles are durable before the checkpoint that needs them, so that a crash leaves the old checkpoint with all its tiles,
-and the work can be done again. One process works at a time. Once a size was signed, it is never signed with another
-root: whoever holds the old checkpoint could prove that the log has two histories.
+and the work can be done again. A checkpoint is swapped in (``core.checkpoint_lock``) before anybody sees it: of several
+notaries one succeeds, and once a size was signed, it is never signed with another root. Whoever holds the old
+checkpoint could prove that the log has two histories.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from core.checkpoints import NotaryKeys
+from core.checkpoint_lock import CheckpointLock
+from core.checkpoints import Cosigned, NotaryKeys
+from core.cosignatures import Cosignatures
 from core.errors import LogMismatch, StoreError
-from core.ports import LedgerStore
-from core.receipt_check import Checkpoint, NoteError, root_of
-from core.tiles import Edge, Tile, Tiles, put, sync
+from core.files import FileDiffers, Files
+from core.incidents import LOG_SCOPE, Incident, IncidentKind
+from core.ports import Clock, LedgerStore
+from core.receipt_check import Checkpoint, NoteError, Signature, root_of
+from core.tiles import Edge, Tile, Tiles
 
 Stamp = Callable[[bytes], bytes]
-NEWEST, ALL, LOCK, STAMPED = "checkpoint", "checkpoints", ".lock", ".tsr"
+NEWEST, ALL, STAMPED = "checkpoint", "checkpoints/", ".tsr"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,16 @@ class Covered:
 
 @dataclass(frozen=True, slots=True)
 class Inclusion:
-    """That an entry is in the log: its number from 0, the proof, the checkpoint that it leads to, and its timestamp."""
+    """That an entry is in the log: its number from 0, the proof, the checkpoint that it leads to, and its timestamp.
+
+    ``cosignatures``: those of witnesses under that checkpoint.
+    """
 
     index: int
     path: tuple[bytes, ...]
     head: Head
     timestamp: bytes | None
+    cosignatures: tuple[Signature, ...] = ()
 
 
 class Notary:
@@ -64,25 +71,24 @@ class Notary:
 
     Args:
         store: The ledger's store.
-        folder: The log's folder, made when it is not there.
+        files: Where the log lies.
+        lock: What was signed last.
         keys: The log's name and keys.
         stamp: Gives a timestamp over some bytes (``core.timestamps``), if there is an authority; raises StoreError.
-
-    Raises:
-        StoreError: the folder cannot be made.
     """
 
-    def __init__(self, store: LedgerStore, folder: Path, keys: NotaryKeys, stamp: Stamp | None = None) -> None:
+    def __init__(
+        self, store: LedgerStore, files: Files, lock: CheckpointLock, keys: NotaryKeys, stamp: Stamp | None = None
+    ) -> None:
         self.keys = keys
-        self.tiles = Tiles(folder)
+        self.files = files
+        self.tiles = Tiles(files)
+        self.cosignatures = Cosignatures(files, keys)
         self._store = store
-        self._folder = folder
+        self._lock = lock
         self._authority = stamp
         self._opened: Head | None = None
-        try:
-            (folder / ALL).mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{folder.name}: {error.strerror}") from None
+        self._working = threading.Lock()
 
     def cover(self, *, stamp: bool = True) -> Covered:
         """Put what is new in the ledger under a new checkpoint; harmless to run again, and beside another process.
@@ -93,10 +99,11 @@ class Notary:
             LogMismatch: the ledger is not what was signed before; nothing was signed.
             StoreError: store or folder are out of reach or damaged.
         """
-        with self._alone():
-            last = self.newest()
+        with self._working:
+            locked = self._lock.fetch()
+            last = self._last(locked)
             before = last.checkpoint.size if last else 0
-            head = self._grow(last)
+            head = self._grow(last, locked)
         return Covered(head, head.checkpoint.size - before if head else 0, self._stamp(head) if stamp else "")
 
     def rebuild(self) -> None:
@@ -106,7 +113,7 @@ class Notary:
             LogMismatch: the ledger is not what was signed; no tile was touched.
             StoreError: store or folder are out of reach or damaged.
         """
-        with self._alone():
+        with self._working:
             last = self.newest()
             if last is None:
                 return
@@ -117,14 +124,14 @@ class Notary:
                 raise LogMismatch("the ledger's entries are not those that were signed: no tile was written")
             edge = Edge()
             for until in self._sizes():
-                full = self.tiles.write(self._new(edge, until))
-                self.tiles.write(edge.partial())
+                full = self.tiles.write(self._new(edge, until), anew=True)
+                self.tiles.write(edge.partial(), anew=True)
                 self.tiles.drop_partial(full)
             self.tiles.forget()
 
     def newest(self) -> Head | None:
         """The newest checkpoint; None before the first. Raises StoreError when it is not one of this log."""
-        raw = _read(self._folder / NEWEST)
+        raw = self.files.read(NEWEST)
         if raw is None:
             sizes = self._sizes()
             return self.head(sizes[-1]) if sizes else None
@@ -132,12 +139,12 @@ class Notary:
 
     def head(self, size: int) -> Head | None:
         """The checkpoint of that size, if there is one; raises StoreError when it is not one of this log."""
-        raw = _read(self._folder / ALL / str(size))
+        raw = self.files.read(f"{ALL}{size}")
         if raw is None:
             return None
-        head = self._open(raw, f"{ALL}/{size}")
+        head = self._open(raw, f"{ALL}{size}")
         if head.checkpoint.size != size:
-            raise StoreError(f"{ALL}/{size}: this checkpoint is of another size: it was altered")
+            raise StoreError(f"{ALL}{size}: this checkpoint is of another size: it was altered")
         return head
 
     def sizes(self) -> list[int]:
@@ -146,10 +153,13 @@ class Notary:
 
     def timestamp(self, size: int) -> bytes | None:
         """The timestamp over the checkpoint of that size, if there is one; raises StoreError."""
-        return _read(self._folder / ALL / f"{size}{STAMPED}")
+        return self.files.read(f"{ALL}{size}{STAMPED}")
 
     def prove(self, index: int, leaf: bytes) -> Inclusion | None:
         """That entry ``index`` (from 0) with this hash is in the log; None while no checkpoint covers it.
+
+        The proof leads to the newest checkpoint that witnesses cosigned, where that covers the entry; else to the
+        newest of all.
 
         Raises:
             StoreError: log or tiles are out of reach or damaged, or the entry is not what the log has there.
@@ -157,13 +167,43 @@ class Notary:
         head = self.newest()
         if head is None or index >= head.checkpoint.size:
             return None
+        head, cosignatures = self._witnessed(index, head)
         size = head.checkpoint.size
         path = self.tiles.inclusion(index, size)
         if root_of(leaf, index, size, path) != head.checkpoint.root:
             raise StoreError("the log does not have this entry where the ledger has it: see `pixelproof ledger verify`")
-        return Inclusion(index, tuple(path), head, self.timestamp(size))
+        return Inclusion(index, tuple(path), head, self.timestamp(size), cosignatures)
 
-    def _grow(self, last: Head | None) -> Head | None:
+    def keep_cosigned(self, checkpoint: Checkpoint, found: Sequence[Cosigned]) -> bool:
+        """Keep what witnesses put under a checkpoint; answers whether this log holds that checkpoint, so that it could.
+
+        Raises:
+            StoreError: the folder is out of reach or damaged.
+        """
+        head = self.head(checkpoint.size)
+        if head is None or head.checkpoint != checkpoint:
+            return False
+        self.cosignatures.keep(checkpoint.size, head.raw, found)
+        return True
+
+    def _witnessed(self, index: int, newest: Head) -> tuple[Head, tuple[Signature, ...]]:
+        """The checkpoint to prove an entry by, and what witnesses put under it."""
+        found = self.cosignatures.newest()
+        if found is None or not index < found[0].size <= newest.checkpoint.size:
+            return newest, ()
+        head = self.head(found[0].size)
+        return (head, found[1]) if head and head.checkpoint == found[0] else (newest, ())
+
+    def _last(self, locked: bytes | None) -> Head | None:
+        """What was signed last: it may not have been shown yet, or have been signed before there was a lock."""
+        shown, signed = self.newest(), self._open(locked, "what was signed last") if locked is not None else None
+        if shown is None or signed is None:
+            return signed or shown
+        if shown.checkpoint.size == signed.checkpoint.size and shown.checkpoint.root != signed.checkpoint.root:
+            raise LogMismatch("the checkpoint that is shown is not the one that was signed: it was altered")
+        return shown if shown.checkpoint.size > signed.checkpoint.size else signed
+
+    def _grow(self, last: Head | None, locked: bytes | None) -> Head | None:
         sealed = self._store.sealed()
         size, root = (last.checkpoint.size, last.checkpoint.root) if last else (0, Edge().root)
         if sealed.size < size:
@@ -178,36 +218,57 @@ class Notary:
         edge = self.tiles.edge(size)
         if edge.root != root:
             raise LogMismatch("the tiles are not those that were signed: see `pixelproof ledger verify`")
-        full = self.tiles.write(self._new(edge, sealed.size))
+        full = self._written(self._new(edge, sealed.size))
         if (edge.size, edge.root) != (sealed.size, sealed.root):
             raise LogMismatch("the ledger's seal is not over the entries that were signed and those that came since")
-        self.tiles.write(edge.partial())
-        head = self._publish(self._signed(edge))
+        self._written(edge.partial())
+        head = self._publish(self._signed(edge, locked))
         self.tiles.drop_partial(full)
         return head
+
+    def _written(self, tiles: Iterable[tuple[Tile, Sequence[bytes]]]) -> list[Tile]:
+        """Write tiles, which nobody has seen yet, or which are there already."""
+        try:
+            return self.tiles.write(tiles)
+        except FileDiffers:
+            raise LogMismatch("there are tiles over other entries: the ledger's history was changed") from None
 
     def _new(self, edge: Edge, until: int) -> Iterator[tuple[Tile, list[bytes]]]:
         for leaf in self._store.hashes(edge.size, until):
             for tile, row in edge.push(leaf):
                 yield tile, [*row]
 
-    def _signed(self, edge: Edge) -> Head:
-        """The checkpoint of a tree: one that was signed before, but maybe not published, is not signed again."""
+    def _signed(self, edge: Edge, locked: bytes | None) -> Head:
+        """The checkpoint of a tree, swapped in; where another notary was quicker, the one that it swapped in.
+
+        One that was shown before, but is not the newest any more, is not signed again.
+        """
         before = self.head(edge.size)
-        if before is None:
-            return self._open(self.keys.sign(edge.size, edge.root), NEWEST)
-        if before.checkpoint.root != edge.root:
+        if before is not None and before.checkpoint.root != edge.root:
             raise LogMismatch(f"another root was signed for {edge.size} entries: the ledger's history was changed")
-        return before
+        new = before or self._open(self.keys.sign(edge.size, edge.root), NEWEST)
+        swapped = self._lock.create(new.raw) if locked is None else self._lock.replace(locked, new.raw)
+        if swapped:
+            return new
+        theirs = self._lock.fetch()
+        if theirs is None:
+            raise StoreError("what was signed last is gone; try again")
+        found = self._open(theirs, "what was signed last")
+        if found.checkpoint.size == edge.size and found.checkpoint.root != edge.root:
+            raise LogMismatch(f"another root was signed for {edge.size} entries: the ledger's history was changed")
+        return found
 
     def _publish(self, head: Head) -> Head:
-        kept = self._folder / ALL / str(head.checkpoint.size)
-        if not kept.exists():
-            put(kept, head.raw)
-            sync(kept.parent)
-        if _read(self._folder / NEWEST) != head.raw:
-            put(self._folder / NEWEST, head.raw)
-            sync(self._folder)
+        size = head.checkpoint.size
+        try:
+            self.files.put(f"{ALL}{size}", head.raw, immutable=True)
+        except FileDiffers:
+            kept = self.head(size)  # under another key, maybe
+            if kept is None or kept.checkpoint != head.checkpoint:
+                raise LogMismatch(f"another root was signed for {size} entries: the log was altered") from None
+        raw = self.files.read(NEWEST)
+        if raw != head.raw and (raw is None or self._open(raw, NEWEST).checkpoint.size <= size):
+            self.files.put(NEWEST, head.raw, immutable=False)
         return head
 
     def _stamp(self, head: Head | None) -> str:
@@ -218,9 +279,7 @@ class Notary:
             stamp = self._authority(head.raw)
         except StoreError as error:
             return str(error)
-        path = self._folder / ALL / f"{head.checkpoint.size}{STAMPED}"
-        put(path, stamp)
-        sync(path.parent)
+        self.files.put(f"{ALL}{head.checkpoint.size}{STAMPED}", stamp, immutable=False)
         return ""
 
     def _open(self, raw: bytes, name: str) -> Head:
@@ -235,30 +294,19 @@ class Notary:
         return head
 
     def _sizes(self) -> list[int]:
-        try:
-            names = [path.name for path in (self._folder / ALL).iterdir()]
-        except OSError as error:
-            raise StoreError(f"{ALL}: {error.strerror}") from None
+        names = (name.removeprefix(ALL) for name in self.files.names(ALL))
         return sorted(int(name) for name in names if name.isdecimal())
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other notaries of this log waiting, in this process and in others."""
-        try:
-            descriptor = os.open(self._folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-        except OSError as error:
-            raise StoreError(f"{self._folder.name}: {error.strerror}") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
+def note_refusal(store: LedgerStore, now: Clock) -> bool:
+    """Make an incident of it that a notary refused (``LogMismatch``), unless one is open; answers whether it did.
 
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StoreError(f"{path.name}: {error.strerror}") from None
+    Raises:
+        StoreError: the store is out of reach, or too damaged to write to.
+    """
+    with store.batch() as batch:
+        last = batch.last_incident(LOG_SCOPE, IncidentKind.LOG)
+        if last is not None and last.closed_at is None:
+            return False
+        batch.open_incident(Incident(0, LOG_SCOPE, IncidentKind.LOG, now(), 0))
+    return True

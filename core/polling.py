@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
@@ -9,7 +10,8 @@ from typing import cast
 from core.batches import batched
 from core.errors import PlanError
 from core.intake import Intake, Taken
-from core.ports import Clock, Connector, LedgerStore, PollsOpens
+from core.model import ProviderEvent
+from core.ports import Batch, Clock, Connector, LedgerStore, PollsOpens
 
 BATCH = 1_000
 OVERLAP = timedelta(hours=6)
@@ -38,8 +40,10 @@ class Polling:
         last, total = mailings.poll_cursor(campaign), Taken()
         since = last - OVERLAP if last else None
         for events in batched(cast("PollsOpens", connector).poll_opens(record.applied, since), BATCH):
-            with self.store.batch() as batch:
-                taken = self.intake.apply(batch, events, self.now())
-            total.counts.update(taken.counts)
+            for taken in self.intake.ledger.in_parts(self._take, events):
+                total.counts.update(taken.counts)
         mailings.save_poll_cursor(campaign, begun)
         return total
+
+    def _take(self, batch: Batch, events: Sequence[ProviderEvent]) -> Taken:
+        return self.intake.apply(batch, events, self.now())

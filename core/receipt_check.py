@@ -38,8 +38,7 @@ SIGNED = "pixelproof receipt v1"
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 _KEY_ID = re.compile(r"[0-9a-fA-F]{8}")
 _HASH = re.compile(r"[0-9a-f]{64}")
-_FROM_ENTRY = {"notice_version": "notice"}
-"""Where a field of ``says`` has another name in the entry."""
+_FROM_ENTRY = {"notice_version": "notice"}  # where a field of ``says`` has another name in the entry
 
 
 class NoteError(ValueError):
@@ -225,6 +224,7 @@ class Verdict:
     """What a receipt proves, what it does not, and what is wrong with it; each in words.
 
     ``covered``: whether it holds a proof that the entry is in the log. ``checkpoint``: under which the entry was found.
+    ``cosigned``: the same with the signatures of witnesses, if there are some; like ``timestamp``, not checked here.
     """
 
     proves: list[str] = field(default_factory=list)
@@ -233,6 +233,7 @@ class Verdict:
     covered: bool = False
     checkpoint: str = ""
     timestamp: bytes = b""
+    cosigned: str = ""
 
     @property
     def ok(self) -> bool:
@@ -271,13 +272,8 @@ def _parsed(raw: bytes) -> dict[str, Any]:
         raise ValueError
 
     try:
-        document = json.loads(
-            raw[: LARGEST + 1].decode("utf-8"),
-            object_pairs_hook=once,
-            parse_int=whole,
-            parse_float=refuse,
-            parse_constant=refuse,
-        )
+        text = raw[: LARGEST + 1].decode("utf-8")
+        document = json.loads(text, object_pairs_hook=once, parse_int=whole, parse_float=refuse, parse_constant=refuse)
         canonical(document)
     except (ValueError, RecursionError):
         raise NoteError("not a receipt: the file is not JSON, or not of the form that receipts have") from None
@@ -297,11 +293,14 @@ def _checked(receipt: Mapping[str, Any], keys: Collection[VerifierKey]) -> Verdi
     return verdict
 
 
+UNREAD_STAMP = "its timestamp, which is not checked here: see `openssl ts -verify`"
+UNREAD_COSIGNATURES = "its witnesses' signatures, which are not checked here: see `pixelproof receipt verify --witness`"
+ONE_LOG = "that everybody is shown the same log: that takes checkpoints which others keep or cosign"
 LEAVES_OPEN = (
     "whether it was really this person: the address stands for whoever reads its mail",
     "whether the sender acted accordingly, and whether it put everything that it was told into its ledger",
     "whether a later entry says otherwise: ask the sender for the newest receipt",
-    "that everybody is shown the same log: that takes checkpoints which others keep or cosign",
+    ONE_LOG,
 )
 
 
@@ -352,9 +351,7 @@ def _check_notice(receipt: Mapping[str, Any], _keys: Collection[VerifierKey], ve
 def _check_proof(receipt: Mapping[str, Any], keys: Collection[VerifierKey], verdict: Verdict) -> None:
     proof = receipt["proof"]
     if proof is None:
-        verdict.leaves_open.append(
-            "that the entry is in the log: no checkpoint covered it yet; fetch the receipt again"
-        )
+        verdict.leaves_open.append("that the entry is in the log: no checkpoint covers it yet; fetch the receipt again")
         return
     signed = note(proof["checkpoint"].encode())
     signed.check(keys)
@@ -374,6 +371,9 @@ def _check_proof(receipt: Mapping[str, Any], keys: Collection[VerifierKey], verd
         verdict.timestamp = base64.b64decode(proof["timestamp"], validate=True)
     else:
         verdict.leaves_open.append("when the checkpoint was made, but for the sender's word: it bears no timestamp")
+    if proof.get("cosignatures"):
+        verdict.cosigned = signed.text + "\n" + "".join(proof["cosignatures"])
+        note(verdict.cosigned.encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -389,8 +389,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     for verdict in verdicts:
-        stamped = ["its timestamp, which is not checked here: see `openssl ts -verify`"] if verdict.timestamp else []
-        said = (("✗", verdict.problems), ("✓", verdict.proves), ("?", [*verdict.leaves_open, *stamped]))
+        unread = [UNREAD_STAMP] * bool(verdict.timestamp) + [UNREAD_COSIGNATURES] * bool(verdict.cosigned)
+        said = (("✗", verdict.problems), ("✓", verdict.proves), ("?", [*verdict.leaves_open, *unread]))
         sys.stdout.writelines(f"{mark} {each}\n" for mark, all_ in said for each in all_)
     return 0 if all(verdict.ok for verdict in verdicts) else 1
 

@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 
 from core.consent_record import Conditions, ConsentRecord, consent_record
+from core.cosignatures import line
 from core.errors import StoreError
 from core.ledger import EntryBody, Instant, event_of, parse, parse_campaign
 from core.merkle import leaf_hash
@@ -104,12 +105,14 @@ class ReceiptProof(msgspec.Struct, frozen=True):
 
     ``index``: its number there, from 0. ``path``: the inclusion proof (RFC 9162 §2.1.3), hashes in hex. ``checkpoint``:
     signed (c2sp.org/tlog-checkpoint). ``timestamp``: over the checkpoint (RFC 3161), base64 of DER, if there is one.
+    ``cosignatures``: lines of witnesses that saw this checkpoint (c2sp.org/tlog-cosignature), to be put under it.
     """
 
     index: int
     path: tuple[str, ...]
     checkpoint: str
     timestamp: str | None
+    cosignatures: tuple[str, ...] = ()
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,7 +265,9 @@ class Receipts:
         if found:
             stamp = base64.b64encode(found.timestamp).decode() if found.timestamp else None
             path = tuple(step.hex() for step in found.path)
-            proof = ReceiptProof(found.index, path, found.head.raw.decode(), stamp)
+            proof = ReceiptProof(
+                found.index, path, found.head.raw.decode(), stamp, tuple(map(line, found.cosignatures))
+            )
             receipt = msgspec.structs.replace(receipt, proof=proof)
         document = json.loads(msgspec.json.encode(receipt))
         return msgspec.structs.replace(receipt, signature=notary.keys.sign_receipt(document))

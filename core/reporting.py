@@ -14,8 +14,8 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from typing import Protocol
 
-from core.consent import Standings
-from core.dossier import ENDING, Progress, reached
+from core.consent import Standings, is_rejection
+from core.dossier import ENDING, Progress, ends, reached
 from core.errors import InputError, StoreError
 from core.ledger import CampaignBody, EntryBody, event_of, parse, parse_campaign
 from core.model import EPOCH, Action, ConsentEvent, PurposeId, RecipientId, State
@@ -255,6 +255,8 @@ def _count_chain(chain: Sequence[Entry], taken: Sequence[TakenOut], period: Peri
     numbers.entries += len(chain)
     bodies: list[EntryBody] = []
     for entry in chain:
+        if not entry.body:  # erased: its hash alone is left
+            continue
         try:
             bodies.append(parse(entry.body))
         except StoreError:
@@ -280,6 +282,8 @@ def _count_events(events: Sequence[ConsentEvent], period: Period, numbers: Numbe
         source = numbers.source(event.source)
         if event.is_claim:
             claims.update(event.purposes)
+        elif is_rejection(event):
+            continue
         elif event.action in ENDING:
             ended.add((source, week(at)))
         elif event.action in {Action.GIVEN, Action.REFUSED}:
@@ -290,9 +294,9 @@ def _count_events(events: Sequence[ConsentEvent], period: Period, numbers: Numbe
 
 
 def _count_delays(chain: Sequence[Entry], taken: Sequence[TakenOut], period: Period, numbers: Numbers) -> None:
-    entries = [*map(said, chain)]
+    entries = [said(entry) for entry in chain if entry.body]
     for end in entries:
-        if end.action in ENDING and end.received_at in period:
+        if ends(end) and end.received_at in period:
             for provider in {out.provider for out in taken}:
                 done = reached(provider, end, entries, taken, None)
                 if done.progress is Progress.TAKEN_OUT and done.seconds is not None:

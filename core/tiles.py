@@ -7,15 +7,14 @@ leads to another root than the one that was signed.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from shutil import rmtree
 
 from core.errors import StoreError
+from core.files import Files
 from core.merkle import HASH_BYTES, bagged, pairs
 
 HEIGHT = 8
@@ -100,14 +99,14 @@ def widths(size: int) -> list[int]:
 
 
 class Tiles:
-    """The tiles of a log in a folder.
+    """The tiles of a log.
 
     Args:
-        folder: The log's folder, the prefix of the paths.
+        files: The log's files.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, files: Files) -> None:
+        self.files = files
         self._cache: OrderedDict[Tile, list[list[bytes]]] = OrderedDict()
         self._caching = threading.Lock()
         self.reads = 0
@@ -119,12 +118,9 @@ class Tiles:
             StoreError: it is missing or has another length.
         """
         for each in (tile, Tile(tile.level, tile.number)):
-            try:
-                raw = (self.folder / each.path).read_bytes()
-            except FileNotFoundError:
+            raw = self.files.read(each.path)
+            if raw is None:
                 continue
-            except OSError as error:
-                raise StoreError(f"{each.path}: {error.strerror}") from None
             if len(raw) != each.width * HASH_BYTES:
                 raise StoreError(f"{each.path}: damaged: see `pixelproof ledger verify`")
             return [raw[i : i + HASH_BYTES] for i in range(0, tile.width * HASH_BYTES, HASH_BYTES)]
@@ -138,31 +134,35 @@ class Tiles:
             levels.append(self.hashes(Tile(level, count // WIDTH, width)) if width else [])
         return Edge(size, levels)
 
-    def write(self, tiles: Iterable[tuple[Tile, Sequence[bytes]]]) -> list[Tile]:
-        """Write tiles durably, each atomically; answers which they were. Raises StoreError."""
+    def write(self, tiles: Iterable[tuple[Tile, Sequence[bytes]]], *, anew: bool = False) -> list[Tile]:
+        """Write tiles durably, each atomically; answers which they were.
+
+        ``anew``: also where another content is.
+
+        Raises:
+            FileDiffers: another content is there.
+            StoreError: they cannot be written.
+        """
         written: list[Tile] = []
-        folders: set[Path] = {self.folder}
-        for tile, row in tiles:
-            path = self.folder / tile.path
-            self._make(path.parent)
-            put(path, b"".join(row))
-            folders.update(folder for folder in path.parents if self.folder in folder.parents)
-            written.append(tile)
-        for folder in folders if written else ():
-            sync(folder)
+
+        def contents() -> Iterator[tuple[str, bytes]]:
+            for tile, row in tiles:
+                written.append(tile)
+                yield tile.path, b"".join(row)
+
+        self.files.put_all(contents(), immutable=not anew)
         return written
 
-    def _make(self, folder: Path) -> None:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{folder.name}: {error.strerror}") from None
-
     def drop_partial(self, tiles: Iterable[Tile]) -> None:
-        """Remove what stood for these full tiles before they were full: a reader takes the full ones instead."""
+        """Remove what stood for these full tiles before they were full: a reader takes the full ones instead.
+
+        Whatever cannot be removed stays: it is in nobody's way.
+        """
         for tile in tiles:
             if tile.width == WIDTH:
-                rmtree(self.folder / f"{tile.path}.p", ignore_errors=True)
+                with suppress(StoreError):
+                    for name in self.files.names(f"{tile.path}.p/"):
+                        self.files.delete(name)
 
     def forget(self) -> None:
         """Read every tile from its file again."""
@@ -262,34 +262,3 @@ class Tiles:
 def _heights(size: int) -> Iterator[int]:
     """The heights of the complete subtrees that a tree of that size consists of, the largest first."""
     return (height for height in reversed(range(size.bit_length())) if size >> height & 1)
-
-
-def put(path: Path, content: bytes) -> None:
-    """Write a file atomically, its content durably: whoever reads it sees all of the old or all of the new one.
-
-    That it is there at all is durable after ``sync``.
-
-    Raises:
-        StoreError: it cannot be written; what was there is unchanged.
-    """
-    new = path.with_name(f".{path.name}.new")
-    try:
-        with os.fdopen(os.open(new, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path.name}: {error.strerror}") from None
-
-
-def sync(folder: Path) -> None:
-    """Make what was renamed in a folder durable; raises StoreError."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise StoreError(f"{folder.name}: {error.strerror}") from None

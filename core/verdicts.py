@@ -3,7 +3,7 @@
 Before each use two things are read: the ledger's position and the campaign's snapshot in force. Whoever's chain has
 grown since is forgotten, and another snapshot has judgements of its own; so a withdrawal that was committed before a
 request came in is seen by it, whoever committed it. Nothing is ever believed for a length of time: under a policy by
-which consents expire nothing is held at all.
+which consents expire, and over a store that cannot tell what has changed, nothing is held at all.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Verdicts:
     def __init__(self, facts: PixelFacts, hosted: Hosted) -> None:
         self._facts = facts
         self._hosted = hosted
-        self._holds = hosted.policy.consent_lasts_days is None
+        self._holds = facts.lasting and hosted.policy.consent_lasts_days is None
         self._position = 0
         self._held: dict[int, _Held] = {_NOWHERE.others.edition: _NOWHERE}
         self._equal: dict[Verdict, Verdict] = {}

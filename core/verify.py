@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TypeVar
 
+from core.checkpoints import cosigned
 from core.consent import Standing, absorb
 from core.errors import StoreError
 from core.ledger import CampaignBody, EntryBody, event_of, parse, parse_campaign
@@ -20,7 +21,7 @@ from core.merkle import leaf_hash
 from core.model import PurposeId, RecipientId
 from core.notary import Notary
 from core.ports import Entry, Head, LedgerStore
-from core.receipt_check import Checkpoint
+from core.receipt_check import Checkpoint, NoteError, VerifierKey
 from core.tiles import Edge, Tile
 
 T = TypeVar("T")
@@ -32,7 +33,8 @@ MOST_PROBLEMS = 100
 class Verification:
     """What was checked and what is wrong. Problems name positions and pseudonyms, never a person.
 
-    ``erased``: entries of which the hash alone is left. ``covered``: entries under a checkpoint.
+    ``erased``: entries of which the hash alone is left. ``covered``: entries under a checkpoint. ``cosigned``: entries
+    under one that a witness signed.
     """
 
     entries: int = 0
@@ -41,6 +43,7 @@ class Verification:
     erased: int = 0
     checkpoints: int = 0
     covered: int = 0
+    cosigned: int = 0
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -54,17 +57,28 @@ class Verification:
             self.problems.append(problem)
 
 
-def verify(store: LedgerStore, notary: Notary | None = None, since: Checkpoint | None = None) -> Verification:
+def verify(
+    store: LedgerStore,
+    notary: Notary | None = None,
+    since: Checkpoint | None = None,
+    witnesses: Sequence[VerifierKey] = (),
+) -> Verification:
     """Check everything that the store holds; never raises on damage, which is what it is there to report.
 
     Args:
         store: The ledger's store.
         notary: Keeps the log, where there is one.
         since: A checkpoint of this log that was kept elsewhere: its signature has been checked.
+        witnesses: The keys of those who cosign checkpoints.
     """
     found = Verification(problems=store.damage()[:MOST_PROBLEMS])
     try:
         _check_tree(store, _Follower(notary, since, found), found)
+    except StoreError as error:
+        found.note(str(error))
+    try:
+        if notary:
+            _check_cosigned(notary, witnesses, found)
     except StoreError as error:
         found.note(str(error))
     try:
@@ -157,6 +171,21 @@ def _check_tree(store: LedgerStore, tree: _Follower, found: Verification) -> Non
         found.note(f"the seal covers {sealed.size} entries, the store holds {size}: some were removed or added")
     elif sealed.root != root:
         found.note("the seal is not over these entries: some were altered, or put in another order")
+
+
+def _check_cosigned(notary: Notary, witnesses: Sequence[VerifierKey], found: Verification) -> None:
+    """What is kept of witnesses must be under checkpoints of this log, and by their keys; raises StoreError."""
+    notary.cosignatures.newest()
+    for size, signed in notary.cosignatures.all():
+        head, name = notary.head(size), f"the cosigned checkpoint of {size} entries"
+        if head is None or notary.cosignatures.opened(signed, name) != head.checkpoint:
+            found.note(f"{name} is not one of this log: it was altered")
+            continue
+        try:
+            if cosigned(signed, witnesses):
+                found.cosigned = max(found.cosigned, size)
+        except NoteError as error:
+            found.note(f"{name}: {error}")
 
 
 def _check_chains(store: LedgerStore, found: Verification) -> None:

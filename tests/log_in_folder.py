@@ -6,7 +6,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from core.checkpoint_lock import FolderLock
 from core.checkpoints import NotaryKeys
+from core.files import FolderFiles
+from core.notary import Notary, Stamp
+from core.ports import LedgerStore
 from core.stores.embedded import LEDGER_FILE
 from webhooks.assembly import Services
 
@@ -16,6 +20,11 @@ NAMED = f":1:{'44' * 32}"
 def keys(text: str = NAMED) -> NotaryKeys:
     """The log's keys."""
     return NotaryKeys.parse(text, "log.example.com")
+
+
+def notary_in(store: LedgerStore, folder: Path, keys: NotaryKeys, stamp: Stamp | None = None) -> Notary:
+    """The notary of a ledger whose log lies in a folder."""
+    return Notary(store, FolderFiles(folder), FolderLock(folder), keys, stamp)
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from starlette.applications import Starlette
@@ -19,6 +19,7 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from core.errors import KeyMissing, StoreError, VerificationError
 from core.hosted import Hosted
 from core.model import ProviderEvent, RecipientId, VerifiedBody, WebhookRequest
+from core.notary import note_refusal
 from core.ports import ConfirmsSubscription, WebhookCodec
 from core.queue_ports import ReadsQueue
 from core.retention import PROMPT
@@ -28,11 +29,12 @@ from webhooks.assembly import Services
 from webhooks.callbacks import Callbacks
 from webhooks.choice_service import LedgerChoices
 from webhooks.choices import routes as choices_routes
+from webhooks.log import routes as log_routes
 from webhooks.notarising import Notarising
 from webhooks.pages import Pages, PageSettings
 from webhooks.pixel import PATHS, Pixel
-from webhooks.pixel_queue import OpenQueue
-from webhooks.propagation import Propagation, Push
+from webhooks.pixel_queue import OpenQueue, TakesOpens
+from webhooks.propagation import Carries, Propagation, Push
 from webhooks.queues import QueueReader, reading
 
 if TYPE_CHECKING:
@@ -48,7 +50,12 @@ class Application(Starlette):
     """The pixels' application, and Starlette for all other paths: no router takes its time before an image."""
 
     def __init__(
-        self, pixel: Pixel, opens: OpenQueue, *, routes: Sequence[BaseRoute], lifespan: Lifespan[Application]
+        self,
+        pixel: Pixel,
+        opens: TakesOpens,
+        *,
+        routes: Sequence[BaseRoute],
+        lifespan: Lifespan[Application] | None = None,
     ) -> None:
         super().__init__(routes=routes, lifespan=lifespan)
         # Else a slash too many leads, links and all, to whatever host the request's Host header names.
@@ -74,8 +81,12 @@ def create_app(services: Services) -> Application:
     services.records.put_notice(pages.build.digest, pages.build.manifest)
     writer = services.stores.writer()
     propagation = Propagation(services.configured, _pusher(services))
-    notarising = Notarising(services.notary, services.settings.notary.checkpoint_seconds)
-    callbacks = _callbacks(services, writer, propagation)
+    notarising = Notarising(
+        services.notary,
+        services.settings.notary.checkpoint_seconds,
+        lambda: note_refusal(services.store, services.now),
+    )
+    callbacks = Callbacks(**callback_parts(services, writer, propagation))
     readers = [_reader(services, name, callbacks) for name in services.configured if services.reads_queue(name)]
     hosted = Hosted(services.mailings, services.policy)
     opens = OpenQueue(hosted, writer, services.now)
@@ -83,7 +94,7 @@ def create_app(services: Services) -> Application:
     verdicts = Verdicts(facts, hosted)
 
     @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: Application) -> AsyncIterator[None]:
         forgetting = asyncio.create_task(_forget_daily(services))
         opens.start()
         notarising.start()
@@ -95,29 +106,34 @@ def create_app(services: Services) -> Application:
                 yield
             forgetting.cancel()
 
-    return Application(
-        Pixel(verdicts, services.links.tokens, opens, services.now),
-        opens,
-        routes=[
-            *callbacks.routes(),
-            *choices_routes(_choices(services, writer, propagation), pages),
-            *api.routes(services, writer, propagation),
-            Route("/healthz", _health_of(services)),
-        ],
-        lifespan=lifespan,
-    )
+    pixel = Pixel(verdicts, services.links.tokens, opens, services.now)
+    return Application(pixel, opens, routes=routes(services, pages, callbacks, writer, propagation), lifespan=lifespan)
 
 
-def _callbacks(services: Services, writer: Writer, propagation: Propagation) -> Callbacks:
-    return Callbacks(
-        codecs={name: _codec(services, name) for name in services.configured},
-        intake=services.intake,
-        letters=services.dead_letters,
-        writer=writer,
-        now=services.now,
-        confirmer=lambda name: cast("ConfirmsSubscription", services.connector(name)),
-        protected=propagation.notify,
-    )
+def routes(
+    services: Services, pages: Pages, callbacks: Callbacks, writer: Writer, propagation: Carries
+) -> list[BaseRoute]:
+    """Everything but the pixels."""
+    return [
+        *callbacks.routes(),
+        *choices_routes(_choices(services, writer, propagation), pages),
+        *api.routes(services, writer, propagation),
+        *log_routes(services.notary),
+        Route("/healthz", _health_of(services)),
+    ]
+
+
+def callback_parts(services: Services, writer: Writer, propagation: Carries) -> dict[str, Any]:
+    """What ``Callbacks`` takes."""
+    return {
+        "codecs": {name: _codec(services, name) for name in services.configured},
+        "intake": services.intake,
+        "letters": services.dead_letters,
+        "writer": writer,
+        "now": services.now,
+        "confirmer": lambda name: cast("ConfirmsSubscription", services.connector(name)),
+        "protected": propagation.notify,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +167,7 @@ def _reader(services: Services, name: str, callbacks: Callbacks) -> QueueReader:
     return QueueReader(name, cast("ReadsQueue", services.connector(name)), callbacks)
 
 
-def _choices(services: Services, writer: Writer, propagation: Propagation) -> LedgerChoices:
+def _choices(services: Services, writer: Writer, propagation: Carries) -> LedgerChoices:
     return LedgerChoices(
         store=services.store,
         ledger=services.ledger,

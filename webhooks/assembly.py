@@ -6,7 +6,7 @@ import secrets as random_source
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
@@ -124,7 +124,16 @@ class Services:
     @cached_property
     def stores(self) -> Stores:
         """Where everything is kept."""
-        return self._keep(EmbeddedStores(self.data, lambda: self.secrets.key("PIXELPROOF_LEDGER_KEY"), self.now))
+        settings = self.settings.store
+        if settings.kind == "sqlite":
+            return self._keep(EmbeddedStores(self.data, self._seal_key, self.now))
+        from core.stores.dynamodb.stores import DynamoStores
+
+        answers = timedelta(days=self.settings.retention.api_answers_days)
+        return self._keep(DynamoStores(settings, self._seal_key, self.now, self.secrets.values, answers))
+
+    def _seal_key(self) -> bytes:
+        return self.secrets.key("PIXELPROOF_LEDGER_KEY")
 
     @property
     def store(self) -> WorkingLedger:
@@ -189,7 +198,7 @@ class Services:
     @cached_property
     def notary(self) -> Notary | None:
         """Keeps the log; None without its keys."""
-        return notary_of(self.settings, self.secrets, self.store, self.data)
+        return notary_of(self.settings, self.secrets, self.stores)
 
     @property
     def key_store(self) -> Answers:

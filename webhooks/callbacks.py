@@ -10,21 +10,25 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from connectors import provider
+from core.batches import parts
 from core.dead_letters import DeadLetter, DeadLetters, Reason, why_dead
-from core.errors import DamagedState, PayloadError, ProviderError, StoreError, VerificationError
+from core.errors import BatchTooLarge, DamagedState, PayloadError, ProviderError, StoreError, VerificationError
 from core.intake import ENDING, IDLE, WITHOUT_EFFECT, Intake, Taken
 from core.logs import get_logger
-from core.model import ProviderEvent, RecipientId, VerifiedBody, WebhookRequest
+from core.model import EventKind, ProviderEvent, RecipientId, VerifiedBody, WebhookRequest
 from core.ports import Batch, Capability, Clock, ConfirmsSubscription, SiftsEvents, WebhookCodec
-from core.stores.bundle import Writer
 from webhooks.bodies import bounded
+from webhooks.gathering import Gathering, Post
+
+if TYPE_CHECKING:
+    from core.stores.bundle import Writer
 
 BODY_LIMIT = 6 * 1024 * 1024
 """Bytes. Providers document at most 768 KB (SendGrid) and 256 KB (SNS); more is somebody else's."""
@@ -66,6 +70,11 @@ class Callbacks:
     now: Clock
     confirmer: Callable[[str], ConfirmsSubscription]
     protected: Callable[[Collection[RecipientId]], None]
+    _gathering: Gathering = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make what gathers callbacks for the writer."""
+        object.__setattr__(self, "_gathering", Gathering(self.writer, self._work, self._told))
 
     def routes(self) -> list[BaseRoute]:
         """The routes; a provider without signatures has a secret as the last part of its path."""
@@ -104,6 +113,10 @@ class Callbacks:
         codec = self.codecs[name]
         await self._take(name, codec, await self._verified(name, codec, seen))
 
+    async def apply(self, name: str, body: VerifiedBody) -> None:
+        """Take a body that was verified before; durable when it returns. Raises StoreError and ProviderError."""
+        await self._take(name, self.codecs[name], body)
+
     async def _verified(self, name: str, codec: WebhookCodec, seen: WebhookRequest) -> VerifiedBody:
         if Capability.FETCHES_CERTIFICATES in provider(name).capabilities:
             return await asyncio.to_thread(codec.verify, seen, now=self.now())
@@ -116,34 +129,52 @@ class Callbacks:
             log.error(
                 "callback not understood: see `pixelproof callbacks dead list`", provider=name, letters=len(read.dead)
             )
+        post = Post(name, read.usable, read.idle)
+        if _confirms(read.usable) or not await self._gathering.take(post):
+            await self._alone(post)
+
+    async def _alone(self, post: Post) -> None:
+        """Apply a callback in a job of its own."""
         try:
-            await self._apply(name, read)
+            await self._apply(post)
         except DamagedState:
             # One recipient's stored state: the withdrawals of others must not wait until that is mended.
-            for event in _ending_first(read.usable) if len(read.usable) > 1 else ():
+            for event in _ending_first(post.events) if len(post.events) > 1 else ():
                 with suppress(DamagedState):
-                    await self._apply(name, _Read([event]))
+                    await self._apply(Post(post.provider, [event], 0))
             raise
 
-    async def _apply(self, name: str, read: _Read) -> None:
-        def job(batch: Batch) -> Taken:
-            taken = self.intake.apply(batch, read.usable, self.now()) if read.usable else Taken()
-            taken.counts[WITHOUT_EFFECT] += read.idle
-            for effect, n in taken.counts.items():
-                if n:
-                    batch.count(f"callbacks:{name}", effect, n)
-            return taken
-
-        taken = await self.writer.perform(job)
+    async def _apply(self, post: Post) -> None:
+        try:
+            taken = await self.writer.perform(lambda batch: self._work(batch, post))
+        except BatchTooLarge as error:
+            if len(post.events) < 2:  # noqa: PLR2004 - one cannot be cut
+                raise
+            # Each part is durable by itself; where a later one fails, the callback comes again and finds them known.
+            for n, some in enumerate(parts(_ending_first(post.events), error.parts)):
+                await self._apply(Post(post.provider, some, 0 if n else post.idle))
+            return
         for event in taken.confirmations:
-            await asyncio.to_thread(self.confirmer(name).confirm_subscription, event)
+            await asyncio.to_thread(self.confirmer(post.provider).confirm_subscription, event)
+        self._told(post, 1, taken)
+
+    def _work(self, batch: Batch, post: Post) -> Taken:
+        taken = self.intake.apply(batch, post.events, self.now()) if post.events else Taken()
+        taken.counts[WITHOUT_EFFECT] += post.idle
+        for effect, n in taken.counts.items():
+            if n:
+                batch.count(f"callbacks:{post.provider}", effect, n)
+        return taken
+
+    def _told(self, post: Post, callbacks: int, taken: Taken) -> None:
+        """Tell of what is durable now."""
         if taken.protected:
             self.protected(taken.protected)
         for incident in taken.incidents:
             log.error("incident", scope=incident.scope, kind=incident.kind, opens=incident.total)
-        if read.usable:  # the rest is counted
-            events = len(read.usable) + read.idle
-            log.info("callback taken", provider=name, events=events, effects=dict(+taken.counts))
+        if post.events:  # the rest is counted
+            events, effects = len(post.events) + post.idle, dict(+taken.counts)
+            log.info("callback taken", provider=post.provider, callbacks=callbacks, events=events, effects=effects)
 
     def _read(self, name: str, codec: WebhookCodec, body: VerifiedBody) -> _Read:
         now = self.now()
@@ -161,6 +192,11 @@ class Callbacks:
             else:
                 read.usable.append(event)
         return read
+
+
+def _confirms(events: Sequence[ProviderEvent]) -> bool:
+    """Whether a callback is answered only after a word with the provider, which nobody else shall wait for."""
+    return any(event.kind is EventKind.CONFIRMATION for event in events)
 
 
 def _ending_first(events: Sequence[ProviderEvent]) -> list[ProviderEvent]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -13,11 +13,12 @@ from core.consent_record import Conditions
 from core.errors import LogMismatch, StoreError
 from core.notary import Notary, Stamp
 from core.policy import Policy
-from core.ports import LedgerStore
 from core.settings import Secrets, Settings
+from core.stores.embedded import LOG
 
-LOG = "log"
-"""The log's folder, below ``data``: it may be served as it stands."""
+if TYPE_CHECKING:
+    from core.stores.bundle import Stores
+
 TIMEOUT = 10.0
 """Seconds to wait for a timestamp authority."""
 LARGEST_STAMP = 1_000_000
@@ -25,14 +26,15 @@ LARGEST_STAMP = 1_000_000
 log = structlog.get_logger("pixelproof.notary")
 
 
-def notary_of(settings: Settings, secrets: Secrets, store: LedgerStore, data: Path) -> Notary | None:
+def notary_of(settings: Settings, secrets: Secrets, stores: Stores) -> Notary | None:
     """The notary; None without keys. Raises SettingsError for keys or an origin that are none."""
     text = secrets.values.get(KEYS, "").strip()
     if not text:
         return None
     origin = settings.notary.origin or origin_of(settings.base_url)
     url = settings.notary.timestamp_url
-    return Notary(store, data / LOG, NotaryKeys.parse(text, origin), stamp_of(url) if url else None)
+    stamp = stamp_of(url) if url else None
+    return Notary(stores.ledger, stores.files(LOG), stores.lock(origin), NotaryKeys.parse(text, origin), stamp)
 
 
 def conditions_of(settings: Settings, policy: Policy) -> Conditions:
@@ -78,11 +80,13 @@ class Notarising:
     Args:
         notary: The notary; None where there are no keys: then nothing is done, and the log says so once.
         seconds: How long to wait after each time.
+        refused: Called each time that the notary refuses: it makes an incident of that (``core.notary``).
     """
 
-    def __init__(self, notary: Notary | None, seconds: float) -> None:
+    def __init__(self, notary: Notary | None, seconds: float, refused: Callable[[], object]) -> None:
         self._notary = notary
         self._seconds = seconds
+        self._refused = refused
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="notary", daemon=True)
 
@@ -110,8 +114,15 @@ class Notarising:
             covered = notary.cover(stamp=stamp)
         except LogMismatch as error:
             log.error("INCIDENT: the ledger is not what was signed; nothing more is signed", reason=str(error))
+            self._note()
         except StoreError as error:
             log.error("new entries are not under a checkpoint yet; trying again", reason=str(error))
         else:
             if covered.unstamped:
                 log.error("the newest checkpoint has no timestamp yet; trying again", reason=covered.unstamped)
+
+    def _note(self) -> None:
+        try:
+            self._refused()
+        except StoreError as error:
+            log.error("that could not be noted as an incident yet; trying again", reason=str(error))

@@ -31,7 +31,7 @@ from core.model import CampaignId, RecipientId
 from core.ports import Clock
 from core.tokens import Tokens, Use
 from core.verdicts import Verdict, Verdicts
-from webhooks.pixel_queue import OpenQueue
+from webhooks.pixel_queue import TakesOpens
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 IMAGE = ((b"content-length", b"%d" % len(GIF)), (b"content-type", b"image/gif"))
@@ -94,7 +94,7 @@ class Pixel:
         now: The clock.
     """
 
-    def __init__(self, verdicts: Verdicts, tokens: Tokens, queue: OpenQueue, now: Clock) -> None:
+    def __init__(self, verdicts: Verdicts, tokens: Tokens, queue: TakesOpens, now: Clock) -> None:
         self._verdicts = verdicts
         self._tokens = tokens
         self._queue = queue

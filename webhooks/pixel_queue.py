@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Protocol
 
 import structlog
 
@@ -31,6 +32,18 @@ SCOPE = "hosted"
 LOST = "opens_lost"
 
 log = structlog.get_logger("pixelproof.pixel")
+
+
+class TakesOpens(Protocol):
+    """Takes what is to be written of requests for images that were answered."""
+
+    def add(self, opens: list[Waiting], counts: list[CampaignId]) -> None:
+        """Take individual opens, and the campaigns whose aggregate counters get one more; in the event loop."""
+        ...
+
+    def settle(self) -> None:
+        """Have everything written that was answered so far, and wait for it; raises StoreError."""
+        ...
 
 
 class OpenQueue:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
 
 import structlog
 
@@ -24,6 +25,14 @@ RETRY = 30.0
 log = structlog.get_logger("pixelproof.propagation")
 
 Push = Callable[[str, Collection[RecipientId]], None]
+
+
+class Carries(Protocol):
+    """Sees to it that the ESPs hear of recipients whose consent changed."""
+
+    def notify(self, recipients: Collection[RecipientId]) -> None:
+        """Have these recipients' segments brought up to date everywhere. Returns at once."""
+        ...
 
 
 class Propagation:

@@ -61,7 +61,7 @@ class Queue:
                 MessageSystemAttributeNames=["SentTimestamp"],
             )
         )
-        return [_message(each) for each in answer.get("Messages", [])]
+        return [queued_message(each) for each in answer.get("Messages", [])]
 
     def remove(self, messages: Sequence[QueuedMessage]) -> None:
         """Delete what was taken. Deleting again what is gone is no error.
@@ -106,7 +106,8 @@ class Queue:
         return [handle for place, handle in enumerate(handles) if str(place) not in gone]
 
 
-def _message(held: Mapping[str, Any]) -> QueuedMessage:
+def queued_message(held: Mapping[str, Any]) -> QueuedMessage:
+    """A message as ``ReceiveMessage`` gives it."""
     sent = str(held.get("Attributes", {}).get("SentTimestamp", ""))
     headers = {QUEUED_AT: (EPOCH + timedelta(milliseconds=int(sent))).isoformat()} if sent.isdecimal() else {}
     body = str(held.get("Body", "")).encode("utf-8", "replace")

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from core.consent import RECONCILIATION
 from core.errors import StoreError
 from core.proofs.workshop import Workshop, quoted
 
-SOURCE = "reconcile"
+SOURCE = RECONCILIATION
 """The source of the entries that a reconciliation appends."""
 _FORM = 1
 _ENTRIES = """{
@@ -100,6 +101,18 @@ class Projection:
             if old != target:
                 old.unlink(missing_ok=True)
         return target
+
+    def forget(self) -> None:
+        """Delete the files: an entry that they were made of was erased. The next run reads the ledger anew.
+
+        Raises:
+            StoreError: one cannot be deleted.
+        """
+        try:
+            for file in self.folder.glob("claims-*.parquet"):
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.folder.name}: {error.strerror}") from None
 
     def _write(self, work: Workshop, before: Path | None, new: Path | None, target: Path) -> None:
         parts = [f"FROM read_parquet({quoted(before)})"] if before else []

@@ -3,12 +3,13 @@
 A proven claim counts from the earlier of the two dates that the claim and its proof give, so that it undoes nothing
 that the person decided since. What had been proven and is so no longer is invalidated one microsecond later, and what
 is proven once more counts another microsecond later: whatever the person decided afterwards stands in either case. A
-claim that was never proven needs no entry: it is unproven by itself.
+claim that was never proven is unproven by itself; that it was judged and rejected is told once, by an entry without a
+date, which touches nothing that the person decided at whatever time (``core.consent.is_rejection``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby, islice
@@ -36,7 +37,7 @@ WITH changed AS (
       WHEN verdict.verdict IN ('malformed', 'tampered', 'withdrawn_at_partner') AND verdict.withdrawn_at IS NOT NULL
         THEN CASE WHEN claim.said IS DISTINCT FROM 'withdrawn' OR claim.said_at < verdict.withdrawn_at
           THEN 'withdrawn' END
-      WHEN claim.said = 'given' THEN 'invalidated'
+      WHEN claim.said IS NULL OR claim.said = 'given' THEN 'invalidated'
     END AS action
   FROM verdict JOIN claim ON claim.number = verdict.claim
 )
@@ -85,11 +86,11 @@ class Effects:
         """
         appended, recordings = 0, self._recordings(work)
         while batch := list(islice(recordings, BATCH)):
-            appended += self.ledger.in_batch(lambda open_, batch=batch: self._append(open_, batch))  # type: ignore[misc]
+            appended += sum(self.ledger.in_parts(self._append, batch))
             progress(len(batch))
         return appended
 
-    def _append(self, batch: Batch, recordings: list[Recording]) -> int:
+    def _append(self, batch: Batch, recordings: Sequence[Recording]) -> int:
         """Append what the ledger bears out: only a claim that it holds can be proven."""
         heads = batch.heads({recording.event.recipient for recording in recordings})
         sound = []
@@ -114,7 +115,7 @@ class Effects:
             purposes=purposes,
             action=Action(action),
             received_at=self.now,
-            occurred_at=instant_of(at),
+            occurred_at=instant_of(at) if at is not None else None,
             source=SOURCE,
             notice=_notice(notice, notice_digest) if action == Action.GIVEN else None,
             partner=self.partner,

@@ -7,7 +7,9 @@ from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 from core.api_keys import KeyStore
+from core.checkpoint_lock import CheckpointLock
 from core.dead_letters import DeadLetters
+from core.files import Files
 from core.hosted import PixelFacts
 from core.incidents import Incidents
 from core.model import RecipientId
@@ -141,6 +143,14 @@ class Stores(Protocol):
     @property
     def partner_entries(self) -> ShownTexts:
         """What reconciliations read of the ledger."""
+        ...
+
+    def files(self, place: str) -> Files:
+        """What is shown to others, below this place: ``log``, ``snapshots``, or what was found about claims."""
+        ...
+
+    def lock(self, origin: str) -> CheckpointLock:
+        """What the notary of the log of that name signed last."""
         ...
 
     def forget_opens(self, recipient: RecipientId) -> int:

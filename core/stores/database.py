@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ PAGES_AHEAD = 8_192
 """Pages of the log before they are moved into the file: those that change often are moved once."""
 READER_CACHE = 16_384
 """KiB of pages that each thread's connection for reading keeps at most."""
-FORM = 3
+FORM = 4
 """The form of the tables, written into each file; a file of another form is not touched."""
 
 
@@ -109,13 +109,15 @@ class Database:
         with self._writing, self._reporting(), suppress(sqlite3.OperationalError):  # busy
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
-    def problems(self) -> list[str]:
-        """What SQLite itself finds wrong with the file."""
+    def problems(self, further: Callable[[sqlite3.Connection], list[str]] = lambda _: []) -> list[str]:
+        """What SQLite itself finds wrong with the file; where that is nothing, what ``further`` finds."""
         try:
             found = [str(text) for (text,) in self.reader.execute("PRAGMA integrity_check(20)")]
+            if found == ["ok"]:
+                return further(self.reader)
         except sqlite3.Error as error:
             return [f"{self.path.name}: {error}"]
-        return [] if found == ["ok"] else [f"{self.path.name}: {text}" for text in found]
+        return [f"{self.path.name}: {text}" for text in found]
 
     def _make(self, schema: str) -> None:
         """Make the tables in one transaction; a file that has tables must have them in today's form."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+from core.checkpoint_lock import FolderLock
+from core.files import FolderFiles
 from core.model import RecipientId
 from core.ports import Clock
 from core.stores import (
@@ -28,6 +30,8 @@ from core.stores.statistics import SqliteStatistics
 
 LEDGER_FILE = "ledger.sqlite3"
 ADDRESSES_FILE = "addresses.sqlite3"
+LOG = "log"
+"""The log's folder: it may be served as it stands."""
 
 
 class EmbeddedStores:
@@ -111,6 +115,14 @@ class EmbeddedStores:
     def partner_entries(self) -> SqlitePartnerEntries:
         """What reconciliations read of the ledger."""
         return SqlitePartnerEntries(self.database)
+
+    def files(self, place: str) -> FolderFiles:
+        """What is shown to others, in a folder of its own."""
+        return FolderFiles(self._folder / place)
+
+    def lock(self, origin: str) -> FolderLock:  # noqa: ARG002 - one installation has one log
+        """What the notary signed last."""
+        return FolderLock(self._folder / LOG)
 
     def forget_opens(self, recipient: RecipientId) -> int:
         """Delete what is on record of a person's opens; answers how many there were."""

@@ -25,7 +25,7 @@ _Outcome = tuple[_Waiting, Any, Exception | None]
 
 
 class GroupCommit:
-    """Runs jobs on the store, each in a savepoint of a shared transaction.
+    """Runs jobs on the store, each in a savepoint of a shared transaction; one that comes alone needs none.
 
     A job's future is resolved only after the commit: a result means durable. A job that raises is undone alone; when
     the commit fails, every job of the group fails with StoreError and nothing of it was done (or, where SQLite cannot
@@ -92,7 +92,12 @@ class GroupCommit:
         outcomes: list[_Outcome] = []
         try:
             with self._store.batch() as batch:
-                outcomes = [(future, *_run(batch, job)) for job, future in group]
+                if len(group) == 1:
+                    outcomes = [_run_alone(batch, *group[0])]
+                else:
+                    outcomes = [(future, *_run(batch, job)) for job, future in group]
+        except _OwnFailure as own:
+            outcomes = [(group[0][1], None, own.failure)]
         except BaseException as error:  # noqa: BLE001 - whatever it is, the callers must hear of it and the thread live on
             reason = error if isinstance(error, StoreError) else StoreError(f"the store failed: {type(error).__name__}")
             outcomes = [(future, None, reason) for _, future in group]
@@ -114,6 +119,24 @@ def _tell(outcomes: Sequence[_Outcome]) -> None:
             future.set_result(result)
         else:
             future.set_exception(failure)
+
+
+class _OwnFailure(Exception):
+    """Carries a job's own failure out of a batch, which that undoes."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__()
+        self.failure = failure
+
+
+def _run_alone(batch: SqliteBatch, job: Callable[[Batch], Any], future: _Waiting) -> _Outcome:
+    """Without a savepoint: what a failure undoes is the whole transaction, which holds nothing else."""
+    try:
+        return future, job(batch), None
+    except (sqlite3.Error, StoreError):
+        raise
+    except Exception as error:  # noqa: BLE001 - it is handed to the caller
+        raise _OwnFailure(error) from None
 
 
 def _run(batch: SqliteBatch, job: Callable[[Batch], Any]) -> tuple[Any, Exception | None]:

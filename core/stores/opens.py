@@ -10,6 +10,7 @@ from core.errors import DamagedState
 from core.model import Basis, PixelMode, PurposeId, RecipientId
 from core.ports import Entry, Open
 from core.records import Choice
+from core.stores import chains
 from core.stores.database import Database, in_chunks
 
 SCHEMA = """
@@ -31,7 +32,6 @@ WHERE campaign IN (SELECT id FROM campaign) AND recipient=? ORDER BY opened_at, 
 """  # noqa: S608 - our own column names
 _OPENERS = "SELECT count(DISTINCT recipient) FROM open INDEXED BY open_of WHERE campaign=? AND machine=0"
 _CHOICES = "SELECT edition, recipient, mode, part, basis, reason FROM snapshot WHERE edition IN ({}) AND recipient=?"
-_ENTRIES = "SELECT recipient, seq, body, hash FROM entry WHERE recipient=? AND seq>? ORDER BY seq LIMIT ?"
 
 
 class SqliteReadings:
@@ -59,7 +59,7 @@ class SqliteReadings:
 
     def entries(self, recipient: RecipientId, after: int, limit: int) -> list[Entry]:
         """A page of a chain, the oldest first."""
-        return [_entry(row) for row in self.db.rows(_ENTRIES, (recipient, after, limit))]
+        return [_entry(row) for row in self.db.rows(chains.PAGE, (recipient, after, limit))]
 
     def choices_of(self, recipient: RecipientId, editions: Collection[int]) -> dict[int, Choice]:
         """What those snapshots say of one person, by edition."""

@@ -64,6 +64,8 @@ class SqlitePixelFacts:
         db: The ledger's database.
     """
 
+    lasting = True
+
     def __init__(self, db: Database) -> None:
         self._path = db.path
         self._connection: sqlite3.Connection | None = None

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from core.ledger import campaign_chain, parse_campaign
 from core.proofs.terms import micros
+from core.stores import chains
 from core.stores.database import Database
 
 PAGE = 20_000
@@ -75,7 +76,7 @@ class SqlitePartnerEntries:
         """When a campaign left, by the ledger, and which snapshot it was sent by."""
         times: dict[str, datetime] = {}
         chain = campaign_chain(campaign)
-        for (body,) in self.db.rows("SELECT body FROM entry WHERE recipient=? ORDER BY seq", (chain,)):
+        for _, _, body, _ in self.db.rows(chains.CHAIN, (chain,)):
             said = parse_campaign(body)
             times[said.stage] = said.recorded_at
         row = self.db.row(

@@ -21,7 +21,7 @@ from core.incidents import Incident
 from core.merkle import Frontier
 from core.model import PurposeId, RecipientId
 from core.ports import Answered, Batch, Entry, Head, Open
-from core.stores import api_keys, incidents
+from core.stores import api_keys, chains, incidents
 from core.stores.database import Database, in_chunks
 
 if TYPE_CHECKING:
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry(
-  position INTEGER PRIMARY KEY, recipient BLOB NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL,
-  UNIQUE(recipient, seq)) STRICT;
+  position INTEGER PRIMARY KEY, recipient BLOB NOT NULL, seq INTEGER NOT NULL, before INTEGER NOT NULL,
+  hash BLOB NOT NULL, body BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS head(
-  recipient BLOB PRIMARY KEY, seq INTEGER NOT NULL, hash BLOB NOT NULL, standings BLOB NOT NULL) STRICT, WITHOUT ROWID;
+  recipient BLOB PRIMARY KEY, seq INTEGER NOT NULL, last INTEGER NOT NULL, hash BLOB NOT NULL,
+  standings BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seal(
   id INTEGER PRIMARY KEY CHECK (id = 1), size INTEGER NOT NULL, peaks BLOB NOT NULL, mac BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS idempotency(key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
@@ -47,9 +48,9 @@ SEAL = "SELECT size, peaks, mac FROM seal"
 ROWS = 500
 """Inserted by one statement."""
 _PUT_OPENS = "INSERT INTO open(campaign, recipient, opened_at, serves, source, machine, client)"
-CHAIN = "SELECT recipient, seq, body, hash FROM entry WHERE recipient=? ORDER BY seq"
-
-_CHANGE_HEAD = "UPDATE head SET seq=?, hash=?, standings=? WHERE recipient=? AND seq=? AND hash=?"
+_PUT_ENTRIES = "INSERT INTO entry(position, recipient, seq, before, hash, body)"
+_PUT_HEADS = "INSERT OR IGNORE INTO head(seq, last, hash, standings, recipient)"
+_CHANGE_HEAD = "UPDATE head SET seq=?, last=?, hash=?, standings=? WHERE recipient=? AND seq=? AND hash=?"
 
 _STANDINGS = msgspec.msgpack.Decoder(dict[PurposeId, Standing])
 _encode_standings = msgspec.msgpack.Encoder(order="sorted").encode
@@ -88,7 +89,7 @@ class SqliteStore:
 
     def chain(self, recipient: RecipientId) -> list[Entry]:
         """All entries of one recipient, the oldest first."""
-        return [_entry(row) for row in self.db.rows(CHAIN, (recipient,))]
+        return [_entry(row) for row in self.db.rows(chains.CHAIN, (recipient,))]
 
     def entries(self) -> Iterator[tuple[int, Entry]]:
         """Every entry with its position, in the order of positions."""
@@ -107,7 +108,7 @@ class SqliteStore:
 
     def position(self, recipient: RecipientId, seq: int) -> int | None:
         """The position of one entry of a chain, from 1; None when there is no such entry."""
-        row = self.db.row("SELECT position FROM entry WHERE recipient=? AND seq=?", (recipient, seq))
+        row = self.db.row(chains.POSITION, (recipient, seq))
         return int(row[0]) if row else None
 
     def erase_bodies(self, recipient: RecipientId) -> int:
@@ -116,8 +117,9 @@ class SqliteStore:
         Answers how many entries there were to erase. Nobody can find out what they said by trying: see their salt.
         """
         with self.db.transaction() as connection:
-            sql = "UPDATE entry SET body=x'' WHERE recipient=? AND length(body)>0"
-            return connection.execute(sql, (recipient,)).rowcount
+            erased = chains.erase_bodies(connection, recipient)
+        self.db.forget_log()
+        return erased
 
     def touched(self, after: int, until: int) -> Iterator[RecipientId]:
         """Whose chains grew behind position ``after``, up to ``until``, in the order of recipients."""
@@ -126,7 +128,7 @@ class SqliteStore:
 
     def chains(self) -> Iterator[Entry]:
         """Every entry, chain by chain."""
-        for row in self.db.rows("SELECT recipient, seq, body, hash FROM entry ORDER BY recipient, seq"):
+        for row in self.db.rows(chains.CHAINS):
             yield _entry(row)
 
     def all_heads(self) -> Iterator[tuple[RecipientId, Head]]:
@@ -157,8 +159,8 @@ class SqliteStore:
         return self._genuine(self.db.row(SEAL))
 
     def damage(self) -> list[str]:
-        """What SQLite finds wrong with the file."""
-        return self.db.problems()
+        """What SQLite finds wrong with the file, and where entries do not name each other as they should."""
+        return self.db.problems(chains.broken_links)
 
     def _genuine(self, row: tuple[int, bytes, bytes] | None) -> Frontier:
         if row is None:
@@ -179,9 +181,9 @@ class SqliteStore:
         return tree
 
     def _write_seal(self, connection: sqlite3.Connection, tree: Frontier) -> None:
-        connection.execute(
-            "INSERT OR REPLACE INTO seal VALUES (1, ?, ?, ?)", (tree.size, tree.to_bytes(), self._mac(tree))
-        )
+        # Genuine by what it holds, whether or not it will be committed: it need not be checked when it is read again.
+        self._known = row = (tree.size, tree.to_bytes(), self._mac(tree))
+        connection.execute("INSERT OR REPLACE INTO seal VALUES (1, ?, ?, ?)", row)
 
     def _mac(self, tree: Frontier) -> bytes:
         return hmac.digest(self._seal_key, b"pixelproof seal v1\n%d\n%s" % (tree.size, tree.root), "sha256")
@@ -260,24 +262,37 @@ class SqliteBatch:
         grown, self._grown = self._grown, []
         if not grown:
             return
-        self._write_heads(grown)
-        rows = []
+        last = self._last([each.recipient for each in grown if each.expected is not None])
+        entries, heads = [], []
         for each in grown:
+            before = last.get(each.recipient, 0)
             for entry in each.entries:
-                self.tree.push(entry.hash)
-                rows.append((self.tree.size, each.recipient, entry.seq, entry.hash, entry.body))
-        self._insert("INSERT INTO entry", rows)
+                position = self.tree.push(entry.hash)
+                entries.append((position, each.recipient, entry.seq, before, entry.hash, entry.body))
+                before = position
+            last[each.recipient] = before
+            heads.append((each, before))
+        self._write_heads(heads)
+        self._insert(_PUT_ENTRIES, entries)
         self.appended = True
 
-    def _write_heads(self, grown: Sequence[_Grown]) -> None:
+    def _last(self, recipients: Sequence[RecipientId]) -> dict[RecipientId, int]:
+        """The positions of the last entries of those that have a chain."""
+        found: dict[RecipientId, int] = {}
+        for sql, chunk in in_chunks(recipients, "SELECT recipient, last FROM head WHERE recipient IN ({})"):
+            found.update(self._db.execute(sql, chunk))
+        return found
+
+    def _write_heads(self, grown: Sequence[tuple[_Grown, int]]) -> None:
         new, changed = [], []
-        for each in sorted(grown, key=lambda grown: grown.recipient):
-            values = (each.head.seq, each.head.hash, _encode_standings(each.head.standings), each.recipient)
+        for each, last in sorted(grown, key=lambda each: each[0].recipient):
+            head = each.head
+            values = (head.seq, last, head.hash, _encode_standings(head.standings), each.recipient)
             if each.expected is None:
                 new.append(values)
             else:
                 changed.append((*values, each.expected.seq, each.expected.hash))
-        written = self._insert("INSERT OR IGNORE INTO head(seq, hash, standings, recipient)", new)
+        written = self._insert(_PUT_HEADS, new)
         written += sum(self._db.execute(_CHANGE_HEAD, values).rowcount for values in changed)
         if written != len(grown):
             raise HeadConflict("another entry came first")
@@ -320,7 +335,7 @@ class SqliteBatch:
     def chain(self, recipient: RecipientId) -> list[Entry]:
         """See ``core.ports.Batch``."""
         self._write_entries()
-        return [_entry(row) for row in self._db.execute(CHAIN, (recipient,))]
+        return [_entry(row) for row in self._db.execute(chains.CHAIN, (recipient,))]
 
     def answered(self, name: bytes) -> Answered | None:
         """See ``core.ports.Batch``."""

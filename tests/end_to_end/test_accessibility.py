@@ -1,14 +1,9 @@
-"""Every recipients' page against WCAG 2.2 AA in a real browser: axe-core, keyboard alone, reflow, zoom, forced colours.
-
-axe-core is not a requirement of the project: ``PIXELPROOF_AXE`` names its ``axe.min.js`` (npm: axe-core).
-"""
+"""Every recipients' page against WCAG 2.2 AA in a real browser: axe-core, keyboard, reflow, zoom, forced colours."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +12,7 @@ from playwright.sync_api import Browser, Locator, Page
 from core.errors import StoreError
 from core.model import PurposeId, State
 from core.notices import PURPOSES
+from tests.axe import violations, with_axe
 from tests.browser import (
     HEIGHT,
     SCHEMES,
@@ -33,8 +29,6 @@ from tests.browser import (
 from tests.choices_in_memory import TOKEN
 from tests.installation import Team
 
-AXE = os.environ.get("PIXELPROOF_AXE", "")
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"]
 SMALLEST_TARGET = 24
 """CSS pixels (WCAG 2.2, success criterion 2.5.8)."""
 PAGE = f"/c/{TOKEN}"
@@ -42,9 +36,6 @@ SOME = {PurposeId("personalisation"): State.GIVEN, PurposeId("profiling"): State
 CONTROLS = "a[href], button, summary, input:not([type=hidden])"
 
 pytestmark = needs_chromium
-with_axe = pytest.mark.skipif(
-    not Path(AXE).is_file(), reason="PIXELPROOF_AXE names no axe.min.js (npm install axe-core)"
-)
 
 
 @pytest.fixture(scope="module")
@@ -195,24 +186,6 @@ def test_axe_is_at_work(site: Site) -> None:
     page = site.open(bypass_csp=True)
     page.evaluate("document.querySelector('.hint').style.color = '#eee'")
     assert [found.partition(":")[0] for found in violations(page)] == ["color-contrast"]
-
-
-def violations(page: Page) -> list[str]:
-    """What axe-core objects to: rule, and the elements."""
-    # A style sheet is allowed by its digest and scripts not at all: only a context without the policy takes axe.
-    if not page.evaluate("'axe' in window"):
-        page.add_script_tag(path=Path(AXE))
-    result: dict[str, Any] = page.evaluate("rules => axe.run({runOnly: rules})", RULES)
-    assert len(result["passes"]) > 10
-    return [
-        f"{found['id']}: {[node['html'] for node in found['nodes']]}"
-        for found in (*result["violations"], *unsure(result))
-    ]
-
-
-def unsure(result: dict[str, Any]) -> list[Any]:
-    """What axe could not decide, but for contrast where it cannot see the ground: ``test_colours`` computes those."""
-    return [found for found in result["incomplete"] if found["id"] != "color-contrast"]
 
 
 # What it takes a browser to see

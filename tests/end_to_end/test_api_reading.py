@@ -82,6 +82,21 @@ def test_a_recipient_without_entries_is_known_by_the_address(api: Caller) -> Non
     assert read(api, f"/v1/recipients/{recipient.hex()}/entries").json()["entries"][0]["action"] == "refused"
 
 
+def test_whose_entries_were_erased_is_known_by_what_is_left(api: Caller) -> None:
+    """The hashes alone are a person's; no entry is told and none has a receipt, until something new is said."""
+    team, recipient = api.team, api.team.recipient(BOB)
+    team.say(Action.GIVEN, "performance", address=BOB)
+    team.services.store.erase_bodies(recipient)
+    team.services.book.erase(recipient)
+    path = f"/v1/recipients/{recipient.hex()}"
+    assert read(api, path).status_code == 200
+    assert read(api, f"{path}/entries").json()["entries"] == []
+    assert problem(read(api, f"/v1/receipts/{recipient.hex()}/1")) == (404, "not-found")
+    team.say(Action.WITHDRAWN, "performance", address=BOB)
+    assert [each["seq"] for each in read(api, f"{path}/entries").json()["entries"]] == [2]
+    assert read(api, f"/v1/receipts/{recipient.hex()}/2").json()["says"]["action"] == "withdrawn"
+
+
 @pytest.mark.parametrize("path", ["/v1/recipients/{}", "/v1/recipients/{}/entries", "/v1/receipts/{}/1"])
 def test_who_is_not_known_is_not_found(api: Caller, path: str) -> None:
     """A stranger and a campaign's chain look alike."""

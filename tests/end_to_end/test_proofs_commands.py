@@ -63,12 +63,12 @@ def test_a_delivery_is_reconciled(command: Command, folder: Path) -> None:
     words = ("proofs", "reconcile", str(folder / "records.csv"), "--partner", "Leads Ltd")
     assert state(command, "ada") == "unproven"
     dry = command(*words, "--dry-run", code=1)
-    assert (dry["entries_appended"], dry["would_append"]) == (0, {"given": 1, "withdrawn": 1})
+    assert (dry["entries_appended"], dry["would_append"]) == (0, {"given": 1, "invalidated": 1, "withdrawn": 1})
     assert state(command, "ada") == "unproven"
     done = command(*words, code=1)
     told = done.pop("stderr")
     assert done.keys() == {"claims", "records", "findings", "orphans", "entries_appended", "seconds"}
-    assert (done["claims"], done["records"], done["orphans"], done["entries_appended"]) == (3, 3, 1, 2)
+    assert (done["claims"], done["records"], done["orphans"], done["entries_appended"]) == (3, 3, 1, 3)
     assert done["findings"] == {"missing": 1, "withdrawn_at_partner": 1, "proven": 1}
     assert "reading the records" in told
     assert "@" not in told

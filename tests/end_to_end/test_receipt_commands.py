@@ -184,10 +184,96 @@ def test_witnesses(shell: Shell, tmp_path: Path) -> None:
     file.write_text(raw, "utf-8")
     assert shell.told("ledger", "witness", "check", str(file), code=1)["cosigned"] == []
     file.write_text(raw + signature_line(witness, seconds.to_bytes(8) + value), "utf-8")
-    (found,) = shell.told("ledger", "witness", "check", str(file))["cosigned"]
+    done = shell.told("ledger", "witness", "check", str(file))
+    (found,) = done["cosigned"]
     assert found == {"witness": "witness.example.com", "at": "2027-01-15T08:00:00+00:00"}
+    assert done["kept"]
+    assert shell.told("ledger", "verify")["cosigned"] == 600
     file.write_text(first + signature_line(witness, seconds.to_bytes(8) + value), "utf-8")
     shell.told("ledger", "witness", "check", str(file), code=2)
+
+
+@pytest.fixture
+def cosigned(shell: Shell, tmp_path: Path) -> tuple[VerifierKey, Path]:
+    """A witness, and a receipt whose checkpoint it cosigned; another entry came since, which it has not seen."""
+    private = Ed25519PrivateKey.generate()
+    witness = VerifierKey("witness.example.com", private.public_key().public_bytes_raw(), COSIGNATURE)
+    (shell.folder / "pixelproof.toml").write_text(f'{SETTINGS}[notary]\nwitnesses = ["{witness}"]\n', "utf-8")
+    raw = shell.told("ledger", "checkpoint")["checkpoint"]
+    value = private.sign(f"cosignature/v1\ntime 1800000000\n{note(raw.encode()).text}".encode())
+    file = tmp_path / "seen"
+    file.write_text(raw + signature_line(witness, (1_800_000_000).to_bytes(8) + value), "utf-8")
+    assert shell.told("ledger", "witness", "check", str(file))["kept"]
+    shell.grow("address,purposes,action,occurred_at\nnew@example.com,performance,given,2026-01-01T00:00:00Z\n")
+    shell.told("ledger", "checkpoint")
+    receipt = tmp_path / "receipt.json"
+    shell.team("ledger", "receipt", "user7@example.com", "--out", str(receipt))
+    return witness, receipt
+
+
+def verified(shell: Shell, receipt: Path, *words: str, code: int = 0) -> dict[str, Any]:
+    """What `receipt verify` says of a receipt."""
+    (key,) = shell.told("ledger", "keys")["keys"]
+    told = json.loads(shell.say("receipt", "verify", str(receipt), "--key", key, *words, "--json", code=code))
+    (one,) = told["receipts"]
+    return dict(one)
+
+
+def test_a_receipt_tells_who_cosigned(shell: Shell, cosigned: tuple[VerifierKey, Path]) -> None:
+    """By the witness's key; without it, that it is not checked; by another witness's, that this one saw nothing."""
+    witness, receipt = cosigned
+    one = verified(shell, receipt, "--witness", str(witness))
+    assert one["cosigned"] == [{"witness": "witness.example.com", "at": "2027-01-15T08:00:00+00:00"}]
+    assert any("witness.example.com saw this checkpoint by 2027-01-15 08:00:00 UTC" in each for each in one["proves"])
+    assert any("whose size was 300" in each for each in one["proves"])
+    assert not any("checkpoints which others keep" in each for each in one["leaves_open"])
+    assert any("independent of the sender" in each for each in one["leaves_open"])
+    without = verified(shell, receipt)
+    assert without["cosigned"] == []
+    assert any("give --witness" in each for each in without["leaves_open"])
+    public = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    other = verified(shell, receipt, "--witness", str(VerifierKey("other.example.com", public, COSIGNATURE)))
+    assert other["cosigned"] == []
+    assert any("other.example.com saw" in each for each in other["leaves_open"])
+    alone = [sys.executable, "core/receipt_check.py", str(receipt), "--key", shell.told("ledger", "keys")["keys"][0]]
+    done = subprocess.run(alone, capture_output=True, text=True, check=False)  # noqa: S603 - our own code
+    assert (done.returncode, "witnesses' signatures, which are not checked here" in done.stdout) == (0, True)
+
+
+def test_a_log_key_is_no_witness(shell: Shell, cosigned: tuple[VerifierKey, Path]) -> None:
+    """It is refused before anything is said."""
+    key = shell.told("ledger", "keys")["keys"][0]
+    words = ("receipt", "verify", str(cosigned[1]), "--key", key, "--witness")
+    shell.say(*words, key, code=2)
+    shell.say(*words, "none", code=2)
+
+
+def test_an_altered_cosignature_is_found(shell: Shell, cosigned: tuple[VerifierKey, Path]) -> None:
+    """In the receipt, and in the file of the log, where `ledger verify` finds it."""
+    witness, receipt = cosigned
+    kept = shell.folder / "data" / "log" / "checkpoints" / "300.cosigned"
+    lines = kept.read_text("utf-8").splitlines()
+    name, encoded = lines[-1].rsplit(" ", 1)
+    forged = "\n".join([*lines[:-1], f"{name} {encoded[:-8]}{'AAAAAAA='}"]) + "\n"
+    kept.write_text(forged, "utf-8")
+    (problem,) = shell.told("ledger", "verify", code=1)["problems"]
+    assert "witness.example.com is wrong" in problem
+    kept.with_name("300.cosigned").write_text("\n".join(lines) + "\n", "utf-8")
+    (shell.folder / "data" / "log" / "cosigned").write_text(forged, "utf-8")
+    shell.team("ledger", "receipt", "user7@example.com", "--out", str(receipt))
+    one = verified(shell, receipt, "--witness", str(witness), code=1)
+    assert any("witness.example.com is wrong" in each for each in one["problems"])
+
+
+def test_an_entry_that_no_witness_saw_is_proved_by_the_newest(
+    shell: Shell, cosigned: tuple[VerifierKey, Path]
+) -> None:
+    """Its receipt holds no signature of a witness."""
+    witness, receipt = cosigned
+    shell.team("ledger", "receipt", "new@example.com", "--out", str(receipt))
+    one = verified(shell, receipt, "--witness", str(witness))
+    assert (one["ok"], one["cosigned"]) == (True, [])
+    assert any("whose size was 301" in each for each in one["proves"])
 
 
 def test_without_keys_the_commands_say_which_variable(shell: Shell) -> None:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from html import unescape
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from connectors.simulators.base import Simulator
 from connectors.simulators.sendgrid import SendGridSimulator
 from connectors.simulators.serving import listen, served, simulated, url_of
 from core.checkpoints import KEYS
-from tests.browser import chromium, needs_chromium
+from core.stores.embedded import LOG
+from tests.axe import violations, with_axe
+from tests.browser import SCHEMES, chromium, needs_chromium, screenshot, sideways
 from webhooks.app import create_app
 from webhooks.assembly import SNAPSHOTS, Services
-from webhooks.notarising import LOG
 
 ADDRESS = "zoé@example.com"
 ROWS = f"""address,purposes,action,occurred_at
@@ -253,6 +255,29 @@ def test_erase_tells_what_remains_and_why(command: Command) -> None:
     assert command("ledger", "verify")["ok"]
 
 
+@pytest.mark.usefixtures("esp")
+def test_proofs_are_erased_when_that_is_meant(command: Command, folder: Path) -> None:
+    """Not without --yes, which changes nothing; with it nothing but hashes is left, and everything goes on working."""
+    error = command("erase", ADDRESS, "--proofs", code=2)["error"]
+    assert "say --yes" in error
+    assert command("status", ADDRESS)["purposes"]["performance"]["source"] != "erasure"
+    before = command("ledger", "verify")
+    done = command("erase", ADDRESS, "--proofs", "--yes")
+    assert (done["complete"], done["proofs"]) == (True, 2)
+    remains = {each["what"]: each["number"] for each in done["remains"]}
+    assert "ledger entries" not in remains
+    assert remains["hashes of erased ledger entries"] == 2
+    found = command("ledger", "verify")
+    assert (found["ok"], found["erased"], found["entries"]) == (True, 2, before["entries"] + 1)
+    assert command("status", ADDRESS)["purposes"]["performance"]["state"] == "withdrawn"
+    command("sync")
+    command("dossier", ADDRESS, "--out", str(folder / "zoe"))
+    told = json.loads((folder / "zoe" / "dossier.json").read_text("utf-8"))
+    assert [each["source"] for each in told["record"]["entries"]] == ["erasure"]
+    command("report", "--out", str(folder / "report.html"))
+    assert command("erase", ADDRESS, "--proofs", "--yes")["proofs"] == 0
+
+
 # In a browser
 
 
@@ -271,6 +296,27 @@ def test_the_pages_can_be_read_on_a_phone_and_printed(command: Command, folder: 
     command("dossier", ADDRESS, "--out", str(folder / "zoe"))
     for file in (folder / "report.html", folder / "zoe" / "dossier.html"):
         _look(browser, file)
+
+
+@needs_chromium
+@with_axe
+@pytest.mark.usefixtures("esp")
+def test_axe_finds_nothing_on_the_pages(command: Command, folder: Path, browser: Browser) -> None:
+    """Narrow and wide, light and dark; nothing is wider than the window, and dark is dark."""
+    command("report", "--out", str(folder / "report.html"), "--period", "2026-01..2030-12")
+    command("dossier", ADDRESS, "--out", str(folder / "zoe"))
+    for file, scheme in product((folder / "report.html", folder / "zoe" / "dossier.html"), SCHEMES):
+        with browser.new_context(bypass_csp=True, color_scheme=scheme) as context:
+            page = context.new_page()
+            page.goto(file.as_uri())
+            for width in (320, 1280):
+                page.set_viewport_size({"width": width, "height": 900})
+                screenshot(page, f"{file.stem}-{width}-{scheme}")
+                assert (sideways(page), violations(page)) == ([], [])
+            ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (ground == "rgb(255, 255, 255)") is (scheme == "light")
+            page.emulate_media(media="print")
+            assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
 def _look(browser: Browser, file: Path) -> None:

@@ -17,7 +17,7 @@ from core.model import Action, ConsentEvent, NoticeRef, PurposeId, RecipientId
 from core.notary import Notary
 from core.policy import Policy, load
 from core.settings import Secrets, Sender, Settings
-from tests.log_in_folder import keys
+from tests.log_in_folder import keys, notary_in
 from webhooks.assembly import Services
 
 START = datetime(2026, 11, 2, 9, 0, 0, 250_000, tzinfo=UTC)
@@ -136,7 +136,7 @@ def log_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def notary(services: Services, log_folder: Path) -> Notary:
     """The notary of the services' ledger."""
-    return Notary(services.store, log_folder, keys())
+    return notary_in(services.store, log_folder, keys())
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -19,7 +18,7 @@ from core.ledger import Recording
 from core.model import Action, ConsentEvent, PurposeId, State
 from core.settings import Secrets, Sender, Settings
 from core.spellings import addresses_in
-from core.stores.dead_letters import PAGE, SqliteDeadLetters
+from core.stores.dead_letters import SqliteDeadLetters
 from core.stores.sqlite import SqliteStore
 from core.verify import verify
 from tests.vectors import make_sendgrid
@@ -76,24 +75,6 @@ def waiting(services: Services) -> list[DeadLetter]:
 # Kept
 
 
-def test_a_letter_is_kept_once_with_all_that_it_says(services: Services) -> None:
-    """A repetition adds nothing; the same words of another provider are another letter; no repr shows them."""
-    first = letter(b"\x00\xff ada@example.org", Reason.MALFORMED)
-    undated = replace(letter(b"x"), signed_at=None)
-    assert services.dead_letters.put([first, first, undated]) == 2
-    assert services.dead_letters.put([first, replace(first, provider="ses")]) == 1
-    one, two, three = waiting(services)
-    assert (one, two) == (replace(first, id=one.id), replace(undated, id=two.id))
-    assert [each.provider for each in services.dead_letters.listed("ses")] == [three.provider] == ["ses"]
-    assert services.dead_letters.counts() == {
-        ("sendgrid", Reason.MALFORMED): 1,
-        ("sendgrid", Reason.UNREADABLE): 1,
-        ("ses", Reason.MALFORMED): 1,
-    }
-    assert "ada" not in repr(one)
-    assert services.dead_letters.get([three.id, one.id, 99]) == [one, three]
-
-
 def test_letters_lie_beside_the_addresses_and_not_in_the_ledger(services: Services) -> None:
     """Whoever copies the ledger's file copies no payload; what is removed is gone from the file, and no id returns."""
     services.dead_letters.put([letter(ADA.encode() * 50), letter(b"C")])
@@ -106,17 +87,6 @@ def test_letters_lie_beside_the_addresses_and_not_in_the_ledger(services: Servic
     files = {file.name: file.read_bytes() for file in services.data.iterdir()}
     assert set(files) == {"addresses.sqlite3", "ledger.sqlite3"}
     assert not any(ADA.encode() in content for content in files.values())
-
-
-def test_many_letters_are_read_in_pages(services: Services) -> None:
-    """All of them, in order, although some are removed on the way."""
-    services.dead_letters.put(letter(str(n).encode()) for n in range(PAGE * 2 + 1))
-    seen = []
-    for each in services.dead_letters.listed():
-        seen.append(each.body)
-        services.dead_letters.remove([each.id])
-    assert seen == [str(n).encode() for n in range(PAGE * 2 + 1)]
-    assert waiting(services) == []
 
 
 # Tried again

@@ -172,6 +172,18 @@ def test_a_failing_job_harms_no_other(services: Services, writer: GroupCommit, j
     assert verify(services.store).ok
 
 
+def test_a_job_alone_that_fails_leaves_nothing(
+    services: Services, writer: GroupCommit, job: Callable[..., Job]
+) -> None:
+    """Nothing else is in the transaction: its own failure reaches the caller, and all that it wrote is undone."""
+    wrong = ValueError("the caller's own")
+    assert outcomes([writer.submit(job(1, wrong))]) == [wrong]
+    assert services.store.head(person(1)) is None
+    assert entries(services) == 0
+    assert writer.submit(job(1)).result(PATIENCE) == 1
+    assert verify(services.store).ok
+
+
 def test_a_damaged_recipient_harms_no_other(
     services: Services, writer: GroupCommit, job: Callable[..., Job], event: Make
 ) -> None:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from cli.doctor import reported
+from core.account import Severity
 from core.errors import StoreError
-from core.notary import Notary
+from core.incidents import IncidentKind
+from core.notary import Notary, note_refusal
 from core.receipt_check import root_of
 from core.verify import verify
-from tests.log_in_folder import NAMED, altered, files, keys
+from tests.log_in_folder import NAMED, altered, files, keys, notary_in
 from webhooks.assembly import Services
 from webhooks.notarising import Notarising
 
 Grow = Callable[[int], None]
+EMPTIED = ("DELETE FROM entry", "DELETE FROM head", "DELETE FROM seal")
+PATIENCE = 30.0
+"""Seconds."""
+
+
+def unexpected() -> None:
+    """Nothing is refused here."""
+    raise AssertionError
 
 
 def test_new_entries_are_covered(services: Services, notary: Notary, grow: Grow) -> None:
@@ -86,11 +99,11 @@ def test_a_rotated_key_signs_from_then_on(services: Services, notary: Notary, lo
     """The old checkpoints verify as long as the old key is there; without it the log is not taken for ours."""
     grow(1)
     notary.cover()
-    both = Notary(services.store, log_folder, keys(f"{NAMED},:2:{'55' * 32}"))
+    both = notary_in(services.store, log_folder, keys(f"{NAMED},:2:{'55' * 32}"))
     grow(1)
     both.cover()
     assert verify(services.store, both).ok
-    new = Notary(services.store, log_folder, keys(f":2:{'55' * 32}"))
+    new = notary_in(services.store, log_folder, keys(f":2:{'55' * 32}"))
     assert new.newest() is not None
     assert not verify(services.store, new).ok
 
@@ -107,7 +120,7 @@ def test_an_authority_that_fails_is_asked_again(services: Services, log_folder: 
             raise answer
         return answer
 
-    notary = Notary(services.store, log_folder, keys(), stamp)
+    notary = notary_in(services.store, log_folder, keys(), stamp)
     grow(1)
     first = notary.cover()
     assert (first.unstamped, first.new, notary.timestamp(1)) == ("out of reach", 1, None)
@@ -121,7 +134,7 @@ def test_an_authority_that_fails_is_asked_again(services: Services, log_folder: 
 @pytest.fixture
 def working(notary: Notary) -> Iterator[Notarising]:
     """The notary at work, every second."""
-    with closing(Notarising(notary, 0.05)) as thread:
+    with closing(Notarising(notary, 0.05, unexpected)) as thread:
         thread.start()
         yield thread
 
@@ -138,7 +151,7 @@ def test_it_works_while_the_application_is_served(notary: Notary, working: Notar
 
 def test_without_keys_nothing_is_done_and_nothing_hangs() -> None:
     """It says so, and can be closed."""
-    with closing(Notarising(None, 3_600)) as idle:
+    with closing(Notarising(None, 3_600, unexpected)) as idle:
         idle.start()
 
 
@@ -148,8 +161,52 @@ def test_a_mismatch_does_not_end_it(
     """It goes on looking, signs nothing, and says that it is an incident."""
     grow(3)
     notary.cover()
-    altered(services, "DELETE FROM entry", "DELETE FROM head", "DELETE FROM seal")
-    with closing(Notarising(notary, 0.01)) as thread:
+    altered(services, *EMPTIED)
+    with closing(Notarising(notary, 0.01, lambda: note_refusal(services.store, services.now))) as thread:
         thread.start()
     assert "INCIDENT" in "".join(capsys.readouterr())
     assert notary.sizes() == [3]
+    (incident,) = services.incidents.listed()
+    assert (incident.kind, incident.scope, incident.opened_at) == (
+        IncidentKind.LOG,
+        "log",
+        services.now().replace(microsecond=0),
+    )
+
+
+def test_a_refusal_is_one_incident_until_it_is_closed(services: Services, wait: Callable[..., datetime]) -> None:
+    """However often the notary looks; once somebody has closed it, the next refusal is another one."""
+    assert [note_refusal(services.store, services.now) for _ in range(3)] == [True, False, False]
+    (first,) = services.incidents.listed()
+    (found,) = reported(services)
+    assert (found.severity, found.setting) == (Severity.ERROR, "log")
+    assert found.message == "incident 1: the ledger is not what was signed before, so nothing more is signed"
+    assert services.incidents.close(first.id, wait(hours=1))
+    assert list(reported(services)) == []
+    assert note_refusal(services.store, services.now)
+    assert [one.id for one in services.incidents.listed()] == [first.id + 1]
+
+
+def test_an_incident_that_cannot_be_noted_is_tried_again(
+    services: Services, notary: Notary, grow: Grow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The store is out of reach the first time, or gives no answer after it was noted: there is one in the end."""
+    grow(3)
+    notary.cover()
+    altered(services, *EMPTIED)
+    failures = iter([False, True])
+    tried = threading.Event()
+
+    def refused() -> None:
+        done = next(failures, None)
+        if done is not False:
+            note_refusal(services.store, services.now)
+        if done is not None:
+            raise StoreError("out of reach")
+        tried.set()
+
+    with closing(Notarising(notary, 0.01, refused)) as thread:
+        thread.start()
+        assert tried.wait(PATIENCE)
+    assert "could not be noted" in "".join(capsys.readouterr())
+    assert len(services.incidents.listed()) == 1

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+import core.checkpoint_lock
+import core.files
 import core.notary
-import core.tiles
 from core.errors import LogMismatch, StoreError
 from core.ledger import Ledger, Recording
 from core.model import Action, ConsentEvent, RecipientId
@@ -25,7 +26,7 @@ from core.stores.embedded import LEDGER_FILE
 from core.stores.sqlite import SqliteStore
 from core.verify import verify
 from tests.embedded import database_of
-from tests.log_in_folder import NAMED, altered, files, keys
+from tests.log_in_folder import NAMED, altered, files, keys, notary_in
 from tests.unit.conftest import ADA, KEYS
 from webhooks.assembly import Services
 
@@ -50,7 +51,7 @@ def test_a_ledger_that_lost_entries_is_refused(
     with closing(Database(old, sqlite.SCHEMA)) as database:
         store = SqliteStore(database, bytes.fromhex(KEYS["PIXELPROOF_LEDGER_KEY"]))
         assert verify(store).ok
-        back = Notary(store, log_folder, keys())
+        back = notary_in(store, log_folder, keys())
         with pytest.raises(LogMismatch, match="old copy"):
             back.cover()
         assert any("some were removed" in problem for problem in verify(store, back).problems)
@@ -94,10 +95,19 @@ def test_a_missing_entry_is_refused(services: Services, notary: Notary, grow: Gr
     assert notary.newest() is None
 
 
-def test_no_size_is_signed_twice_with_different_roots(
-    services: Services, notary: Notary, log_folder: Path, grow: Grow, event: Callable[..., ConsentEvent]
+@pytest.mark.parametrize("locked", [True, False])
+def test_no_size_is_signed_twice_with_different_roots(  # noqa: PLR0913, PLR0917 - fixtures
+    services: Services,
+    notary: Notary,
+    log_folder: Path,
+    grow: Grow,
+    event: Callable[..., ConsentEvent],
+    locked: bool,
 ) -> None:
-    """An old copy of the ledger, the checkpoint of that day beside it, and then something else was said."""
+    """An old copy of the ledger, the checkpoint of that day beside it, and then something else was said.
+
+    Whether or not what was signed last is still known apart from the log.
+    """
     grow(3)
     notary.cover()
     early, old = (log_folder / "checkpoint").read_bytes(), log_folder.parent / "old.sqlite3"
@@ -111,8 +121,10 @@ def test_no_size_is_signed_twice_with_different_roots(
         people = [RecipientId(bytes([number]) * 16) for number in (1, 2)]
         others = [Recording(event(Action.REFUSED, recipient=each)) for each in people]
         Ledger(store, services.now).record(others)
-        with pytest.raises(LogMismatch, match="another root was signed"):
-            Notary(store, log_folder, keys()).cover()
+        if not locked:
+            (log_folder / ".signed").unlink()
+        with pytest.raises(LogMismatch, match="were signed" if locked else "history was changed"):
+            notary_in(store, log_folder, keys()).cover()
     assert (log_folder / "checkpoint").read_bytes() == early
 
 
@@ -220,7 +232,7 @@ def test_a_checkpoint_kept_elsewhere_tells_of_an_emptied_database(
     assert verify(services.store, notary, kept.checkpoint).ok
     altered(services, "DELETE FROM entry", "DELETE FROM head", "DELETE FROM seal")
     shutil.rmtree(log_folder)
-    anew = Notary(services.store, log_folder, keys())
+    anew = notary_in(services.store, log_folder, keys())
     grow(2)
     anew.cover()
     assert verify(services.store, anew).ok
@@ -268,7 +280,7 @@ def test_an_erased_entry_is_not_put_back_in_another_form(services: Services, rec
 
 def crashing(monkeypatch: pytest.MonkeyPatch, name: str, at: int, *, after: bool) -> None:
     """Stop at the ``at``-th call of a function of files, before or after it did its work."""
-    real, calls = getattr(core.tiles, name), iter(range(1, 10_000))
+    real, calls = getattr(core.files, name), iter(range(1, 10_000))
 
     def stopping(*arguments: object) -> None:
         stop = next(calls) == at
@@ -278,7 +290,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, name: str, at: int, *, after: bool
         if stop:
             raise StoppedError
 
-    for module in (core.tiles, core.notary):
+    for module in (core.files, core.checkpoint_lock):
         monkeypatch.setattr(module, name, stopping)
 
 
@@ -295,11 +307,11 @@ def test_interrupted_anywhere_it_can_be_run_again(  # noqa: PLR0913, PLR0917 - f
 ) -> None:
     """Before and after each file that is written: the log is sound as it is, and the next run completes it."""
     grow(250)
-    Notary(services.store, log_folder, keys()).cover()
+    notary_in(services.store, log_folder, keys()).cover()
     begun = tmp_path / "begun"
     shutil.copytree(log_folder, begun)
     grow(300)
-    Notary(services.store, log_folder, keys()).cover()
+    notary_in(services.store, log_folder, keys()).cover()
     expected, steps = files(log_folder), 0
     for at in range(1, 100):
         shutil.rmtree(log_folder)
@@ -307,12 +319,12 @@ def test_interrupted_anywhere_it_can_be_run_again(  # noqa: PLR0913, PLR0917 - f
         with monkeypatch.context() as patched:
             crashing(patched, name, at, after=after)
             try:
-                Notary(services.store, log_folder, keys()).cover()
+                notary_in(services.store, log_folder, keys()).cover()
             except StoppedError:
                 steps += 1
             else:
                 break
-        halfway = Notary(services.store, log_folder, keys())
+        halfway = notary_in(services.store, log_folder, keys())
         assert verify(services.store, halfway).ok, at
         halfway.cover()
         assert {path: raw for path, raw in files(log_folder).items() if ".p/" not in path} == {
@@ -326,12 +338,12 @@ WORK = """
 import sys
 from pathlib import Path
 from core.checkpoints import NotaryKeys
-from core.notary import Notary
+from tests.log_in_folder import notary_in
 from core.stores import sqlite
 from core.stores.database import Database
 from core.stores.sqlite import SqliteStore
 store = SqliteStore(Database(Path(sys.argv[1]), sqlite.SCHEMA), bytes.fromhex(sys.argv[3]))
-notary = Notary(store, Path(sys.argv[2]), NotaryKeys.parse(sys.argv[4], "log.example.com"))
+notary = notary_in(store, Path(sys.argv[2]), NotaryKeys.parse(sys.argv[4], "log.example.com"))
 for _ in range(40):
     notary.cover()
 """
@@ -361,6 +373,7 @@ def test_two_processes_and_threads_at_once_do_no_harm(
 def test_a_full_disk_is_reported_and_signs_nothing(notary: Notary, log_folder: Path, grow: Grow) -> None:
     """A file stands where a folder must be."""
     grow(2)
+    log_folder.mkdir(exist_ok=True)
     (log_folder / "tile").write_bytes(b"")
     with pytest.raises(StoreError):
         notary.cover()

@@ -176,7 +176,7 @@ def test_file_and_id_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """A policy file that calls itself something else is refused: receipts name the policy by its id."""
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "other.toml").write_text(GOOD, "utf-8")
-    monkeypatch.setattr("core.policy.resources.files", lambda _package: tmp_path)
+    monkeypatch.setattr("core.policy.POLICIES", tmp_path / "policies")
     with pytest.raises(PolicyError, match="its id is 'test'"):
         load.__wrapped__("other")
 

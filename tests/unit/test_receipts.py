@@ -35,7 +35,7 @@ from core.receipt_check import check
 from core.receipts import EXPLAINED, Receipt, Receipts
 from core.records import CampaignRecord
 from core.stores.embedded import LEDGER_FILE
-from tests.log_in_folder import keys
+from tests.log_in_folder import keys, notary_in
 from tests.mailings_in_store import applied
 from tests.unit.conftest import ADA
 from webhooks.assembly import Services
@@ -237,7 +237,7 @@ def test_until_the_log_covers_the_entry_the_receipt_holds_no_proof(
 
 def test_the_timestamp_stands_in_the_receipt(services: Services, log_folder: Path, record: Record) -> None:
     """As the authority gave it."""
-    stamped = Notary(services.store, log_folder, keys(), lambda _content: b"a stamp")
+    stamped = notary_in(services.store, log_folder, keys(), lambda _content: b"a stamp")
     record(Action.GIVEN)
     stamped.cover()
     receipt = proved(services, stamped).of(ADA, 1)

@@ -50,7 +50,7 @@ def test_running_it_again_appends_nothing(ground: Ground, wait: Wait) -> None:
     ground.claim("ada", "bob", "cat", "dan")
     rows = [record("ada"), record("bob", withdrawn_at="2026-04-01T00:00:00Z"), record("cat", collected_at="1/3/2026")]
     first = ground.run(*rows)
-    assert first.entries_appended == 2
+    assert first.entries_appended == 4
     assert first.findings == {"malformed": 1, "missing": 1, "withdrawn_at_partner": 1, "proven": 1}
     wait(days=2)
     again = ground.run(*rows)
@@ -61,10 +61,10 @@ def test_a_dry_run_shows_all_and_appends_nothing(ground: Ground) -> None:
     """It is not in the history either."""
     ground.claim("ada", "bob")
     done = ground.run(record("ada"), dry_run=True)
-    assert (done.findings, done.planned) == ({"missing": 1, "proven": 1}, {"given": 1})
-    assert (done.entries_appended, ground.said("ada")) == (0, [])
+    assert (done.findings, done.planned) == ({"missing": 1, "proven": 1}, {"given": 1, "invalidated": 1})
+    assert (done.entries_appended, ground.said("ada"), ground.said("bob")) == (0, [], [])
     assert ground.services.proof_history.runs(LEADS) == []
-    assert ground.run(record("ada")).entries_appended == 1
+    assert ground.run(record("ada")).entries_appended == 2
     (run,) = ground.services.proof_history.runs(LEADS)
     assert (run.claims, run.findings, run.rejected) == (2, {"missing": 1, "proven": 1}, 0.5)
 
@@ -182,13 +182,86 @@ def test_an_undated_claim_takes_the_date_of_its_proof(ground: Ground) -> None:
     assert ground.said("ada")[0].occurred_at == datetime.fromisoformat(COLLECTED)
 
 
+@pytest.mark.parametrize(
+    ("fault", "verdict"),
+    [
+        (None, "missing"),
+        ({"collected_at": "1/3/2026"}, "malformed"),
+        ({"controller": "Somebody else"}, "controller_not_named"),
+        ({"purposes": "deliverability"}, "purpose_not_covered"),
+        ({"notice": "unheard of"}, "notice_unknown"),
+    ],
+    ids=str,
+)
+def test_a_claim_that_was_never_proven_is_rejected_once(
+    ground: Ground, wait: Wait, fault: dict[str, str] | None, verdict: str
+) -> None:
+    """With the verdict and the digest of the record, if there is one; whatever is found later, no second time."""
+    ground.claim("ada")
+    rows = [record("ada", **fault)] if fault else []
+    assert ground.run(*rows).planned == {"invalidated": 1}
+    (entry,) = ground.said("ada")
+    assert (entry.action, entry.evidence, entry.occurred_at) == (
+        Action.INVALIDATED,
+        f"reconciliation: {verdict}",
+        None,
+    )
+    assert (entry.proof is None) == (fault is None)
+    assert ground.state("ada") is State.UNPROVEN
+    assert ground.asked("ada")
+    wait(days=2)
+    assert ground.run(*rows).planned == {}
+    assert ground.run().planned == {}
+    assert ground.run(record("ada")).planned == {"given": 1}
+    assert ground.state("ada") is State.GIVEN
+    assert verify(ground.services.store).ok
+
+
+@pytest.mark.parametrize("at", ["2026-01-01T00:00:00Z", ""], ids=["dated", "undated"])
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_a_rejected_claim_touches_nothing_that_the_person_decided(ground: Ground, at: str, *, first: bool) -> None:
+    """Whenever that was, and whichever came to be known first: a consent given here stands by itself."""
+    if not first:
+        ground.claim("ada")
+        ground.run()
+    file = ground.file.with_name("own.csv")
+    file.write_text(f"address,purposes,action,occurred_at\nada@example.org,performance,given,{at}\n", "utf-8")
+    ground.services.importer.record(file)
+    if first:
+        ground.claim("ada")
+        assert ground.run().planned == {"invalidated": 1}
+    assert ground.state("ada") is State.GIVEN
+    assert ground.run().entries_appended == 0
+    assert verify(ground.services.store).ok
+
+
+def test_two_reconciliations_at_once_reject_a_claim_once(ground: Ground) -> None:
+    """Neither has seen the other's entry: the key tells, also where the person has agreed here."""
+    ground.claim("ada")
+    ground.decide("ada", Action.GIVEN)
+    recipient, now = ground.services.recipient("ada@example.org"), ground.services.now()
+    event = ConsentEvent(recipient, (MEASURING,), Action.INVALIDATED, now, source="reconcile", partner=LEADS)
+    assert [ground.services.ledger.record([Recording(event, (b"k" * 16,))]) for _ in range(2)] == [1, 0]
+
+
+def test_an_invalidation_by_others_is_a_decision(ground: Ground) -> None:
+    """One without a date that no reconciliation made ends what had been given, as ever."""
+    ground.decide("ada", Action.GIVEN)
+    now = ground.services.now()
+    recipient = ground.services.recipient("ada@example.org")
+    event = ConsentEvent(recipient, (MEASURING,), Action.INVALIDATED, now, source="import", partner=LEADS)
+    ground.services.ledger.record([Recording(event)])
+    assert ground.state("ada") is State.UNPROVEN
+
+
 def test_each_purpose_has_a_verdict_of_its_own(ground: Ground) -> None:
     """And those that share one also share an entry."""
     ground.claim("ada", purposes="performance;deliverability;profiling")
     done = ground.run(record("ada", purposes="performance; deliverability"))
     assert done.findings == {"purpose_not_covered": 1, "proven": 2}
-    assert done.entries_appended == 1
-    assert {*ground.said("ada")[0].purposes} == {"performance", "deliverability"}
+    assert done.entries_appended == 2
+    said = {entry.action: {*entry.purposes} for entry in ground.said("ada")}
+    assert said == {Action.GIVEN: {"performance", "deliverability"}, Action.INVALIDATED: {"profiling"}}
     assert ground.state("ada", PurposeId("profiling")) is State.UNPROVEN
 
 

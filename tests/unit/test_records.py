@@ -240,35 +240,3 @@ def test_addresses_stand_apart_from_the_ledger(services: Services, record: Calla
     assert services.book.get([recipient]) == {}
     assert verify(services.store).ok
     assert len(services.store.chain(recipient)) == 1
-
-
-def test_the_book_counts_what_is_new_and_keeps_a_locale(services: Services) -> None:
-    """Known addresses are not counted again; a locale is replaced by another one and never by none."""
-    assert services.book.put([(ADA, "ada@example.org", None), (BOB, "bob@example.org", "en")]) == 2
-    assert services.book.put([(ADA, "ada@example.org", "fr"), (BOB, "bob@example.org", None)]) == 0
-    assert services.book.get([ADA, BOB]) == {ADA: ("ada@example.org", "fr"), BOB: ("bob@example.org", "en")}
-    services.book.put([(BOB, "bob@example.org", "de")])
-    assert services.book.get([BOB]) == {BOB: ("bob@example.org", "de")}
-    assert services.book.count() == 2
-
-
-def test_the_book_tells_who_came_in_since(services: Services) -> None:
-    """Newcomers by number; who is known does not come in again, and who was erased is not named any more."""
-    services.book.put([(ADA, "ada@example.org", None)])
-    before = services.book.arrivals()
-    services.book.put([(ADA, "ada@example.org", "fr"), (BOB, "bob@example.org", None)])
-    assert list(services.book.arrived(before, services.book.arrivals())) == [BOB]
-    services.book.erase(BOB)
-    assert list(services.book.arrived(0, services.book.arrivals())) == [ADA]
-
-
-@pytest.mark.parametrize("limit", [1, 2, 3, 7])
-def test_pages_cover_the_book_once(services: Services, limit: int) -> None:
-    """In the order of recipients, whatever the size of a page, none twice and none left out."""
-    people = MANY[:7]
-    services.book.put((r, f"{r.hex()}@example.org", None) for r in reversed(people))
-    seen: list[RecipientId] = []
-    while page := services.book.scan(seen[-1] if seen else None, limit):
-        assert len(page) <= limit
-        seen += [recipient for recipient, _, _ in page]
-    assert seen == people

@@ -143,6 +143,25 @@ def test_a_claim_is_no_answer(services: Services, record: Record) -> None:
     assert numbers.ended == {("sendgrid", "2026-W45"): 1}
 
 
+def test_a_rejected_claim_ends_nothing(services: Services, record: Record) -> None:
+    """It is neither an answer nor a withdrawal, nor a claim once more."""
+    record(Action.GIVEN, partner="Leads")
+    record(Action.INVALIDATED, partner="Leads", source="reconcile", occurred_at=None)
+    numbers = counted(services)
+    assert (numbers.answers, numbers.ended) == ({}, {})
+    assert numbers.claims == {PERFORMANCE: 1}
+
+
+def test_what_was_erased_is_not_counted(services: Services, record: Record) -> None:
+    """Neither as an answer nor as damage; the entry is one all the same."""
+    record(Action.GIVEN)
+    services.store.erase_bodies(ADA)
+    record(Action.WITHDRAWN)
+    numbers = counted(services)
+    assert (numbers.entries, numbers.people, sum(numbers.ended.values())) == (2, 1, 1)
+    assert numbers.answers == {}
+
+
 def test_delays_are_those_of_each_person_and_esp(services: Services, record: Record, wait: Wait) -> None:
     """Of what was received in the period; who was never seen to be taken out is in no group."""
     for number in range(4):

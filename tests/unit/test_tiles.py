@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import StoreError
+from core.files import FolderFiles
 from core.merkle import consistent
 from core.receipt_check import root_of
 from core.tiles import WIDTH, Edge, Tile, Tiles, widths
@@ -57,7 +58,7 @@ def proof(first: int, leaves: list[bytes], *, whole: bool = True) -> list[bytes]
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tiles, dict[int, bytes]]:
     """A tree of 66,000 entries, with the partial tiles of each size in ``SIZES``; and the roots of those sizes."""
-    tiles, edge, roots = Tiles(tmp_path_factory.mktemp("log")), Edge(), {}
+    tiles, edge, roots = Tiles(FolderFiles(tmp_path_factory.mktemp("log"))), Edge(), {}
     for each in LEAVES:
         for full in edge.push(each):
             tiles.write([full])
@@ -177,7 +178,7 @@ def test_a_proof_reads_three_tiles_at_most(grown: tuple[Tiles, dict[int, bytes]]
     """Up to 16 million entries, with an empty cache but for the right edge."""
     written, _ = grown
     for index in (0, 300, 65_535, 65_999):
-        tiles = Tiles(written.folder)
+        tiles = Tiles(written.files)
         tiles.root(GROWN)
         before = tiles.reads
         tiles.inclusion(index, GROWN)
@@ -186,7 +187,7 @@ def test_a_proof_reads_three_tiles_at_most(grown: tuple[Tiles, dict[int, bytes]]
 
 def test_a_partial_tile_gives_way_to_the_full_one(tmp_path: Path) -> None:
     """Proofs for the size that it was made for are then read from the full one."""
-    tiles, edge = Tiles(tmp_path), Edge()
+    tiles, edge = Tiles(FolderFiles(tmp_path)), Edge()
     for each in LEAVES[:100]:
         tiles.write(edge.push(each))
     tiles.write(edge.partial())
@@ -194,14 +195,14 @@ def test_a_partial_tile_gives_way_to_the_full_one(tmp_path: Path) -> None:
     for each in LEAVES[100:256]:
         tiles.drop_partial(tiles.write(edge.push(each)))
     assert not (tmp_path / "tile/0/000.p").exists()
-    assert Tiles(tmp_path).root(100) == root
-    assert root_of(LEAVES[7], 7, 100, Tiles(tmp_path).inclusion(7, 100)) == root
+    assert Tiles(FolderFiles(tmp_path)).root(100) == root
+    assert root_of(LEAVES[7], 7, 100, Tiles(FolderFiles(tmp_path)).inclusion(7, 100)) == root
 
 
 @pytest.mark.parametrize("raw", [b"", b"x" * 31, b"x" * 33, b"x" * 8_193], ids=["empty", "less", "more", "longer"])
 def test_a_tile_of_another_length_is_damage(tmp_path: Path, raw: bytes) -> None:
     """And so is one that is missing."""
-    tiles = Tiles(tmp_path)
+    tiles = Tiles(FolderFiles(tmp_path))
     tiles.write([(Tile(0, 0, 3), LEAVES[:3])])
     (tmp_path / "tile/0/000.p/3").write_bytes(raw)
     with pytest.raises(StoreError, match="damaged"):
@@ -213,30 +214,30 @@ def test_a_tile_of_another_length_is_damage(tmp_path: Path, raw: bytes) -> None:
 
 def test_every_byte_of_a_tile_counts(tmp_path: Path) -> None:
     """A proof from an altered tile leads to another root, wherever the altered hash is part of it."""
-    tiles = Tiles(tmp_path)
+    tiles = Tiles(FolderFiles(tmp_path))
     tiles.write([(Tile(0, 0, 5), LEAVES[:5])])
     file, root = tmp_path / "tile/0/000.p/5", tree(LEAVES[:5])
     raw = file.read_bytes()
     for place in range(len(raw)):
         file.write_bytes(raw[:place] + bytes([raw[place] ^ 4]) + raw[place + 1 :])
-        assert Tiles(tmp_path).root(5) != root
+        assert Tiles(FolderFiles(tmp_path)).root(5) != root
 
 
 @pytest.mark.parametrize(("index", "size"), [(-1, 3), (3, 3), (0, 0)])
 def test_no_proof_outside_of_the_tree(tmp_path: Path, index: int, size: int) -> None:
     """Said in words."""
     with pytest.raises(StoreError, match="has no entry"):
-        Tiles(tmp_path).inclusion(index, size)
+        Tiles(FolderFiles(tmp_path)).inclusion(index, size)
 
 
 def test_no_proof_backwards(tmp_path: Path) -> None:
     """A log does not shrink."""
     with pytest.raises(StoreError, match="did not grow"):
-        Tiles(tmp_path).consistency(4, 3)
+        Tiles(FolderFiles(tmp_path)).consistency(4, 3)
 
 
 def test_a_folder_that_cannot_be_written_is_a_store_out_of_reach(tmp_path: Path) -> None:
     """A file stands where the folder should."""
     (tmp_path / "tile").write_bytes(b"")
     with pytest.raises(StoreError):
-        Tiles(tmp_path).write([(Tile(0, 0, 1), LEAVES[:1])])
+        Tiles(FolderFiles(tmp_path)).write([(Tile(0, 0, 1), LEAVES[:1])])

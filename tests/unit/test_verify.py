@@ -174,9 +174,15 @@ MOVED = "UPDATE entry SET position=? WHERE position=?"
         ([("UPDATE head SET standings=?", (b"\x91" * 100_000,))], "stored state is damaged"),
         ([("UPDATE head SET seq=2 WHERE recipient=?", (ADA,))], "does not belong to its last entry"),
         ([("UPDATE head SET hash=zeroblob(32) WHERE recipient=?", (ADA,))], "does not belong to its last entry"),
-        ([("INSERT INTO head SELECT ?, seq, hash, standings FROM head LIMIT 1", (EVE,))], "its entries were removed"),
+        (
+            [("INSERT INTO head SELECT ?, seq, last, hash, standings FROM head LIMIT 1", (EVE,))],
+            "its entries were removed",
+        ),
         ([("UPDATE entry SET recipient=? WHERE position=2", (EVE,))], "is not in its place"),
         ([("UPDATE entry SET seq=9 WHERE position=5", ())], "is missing, or is not in its place"),
+        ([("UPDATE entry SET before=0 WHERE position=7", ())], "position 7: does not name the entry before it"),
+        ([("UPDATE entry SET before=7 WHERE position=7", ())], "position 7: does not name the entry before it"),
+        ([("UPDATE head SET last=1", ())], "heads do not name the last entry of their chain"),
         ([("DELETE FROM seal", ())], "the seal covers 0 entries, the store holds 7"),
         ([("UPDATE seal SET mac=zeroblob(32)", ())], "the ledger's seal does not fit"),
         ([("UPDATE seal SET peaks=zeroblob(96)", ())], "the ledger's seal does not fit"),
@@ -210,10 +216,10 @@ def test_an_entry_from_outside_is_reported(sound: Sound) -> None:
         forged = entry(event, seq=head.seq + 1, prev=head.hash, now=START, salt=SALT)
         standings = fold([*(event_of(parse(e.body)) for e in store.chain(BOB)), event])
         with store.db.transaction() as connection:
-            values = (8, forged.recipient, forged.seq, forged.hash, forged.body)
-            connection.execute("INSERT INTO entry VALUES (?,?,?,?,?)", values)
+            values = (8, forged.recipient, forged.seq, store.position(BOB, head.seq), forged.hash, forged.body)
+            connection.execute("INSERT INTO entry VALUES (?,?,?,?,?,?)", values)
             connection.execute(
-                "UPDATE head SET seq=?, hash=?, standings=? WHERE recipient=?",
+                "UPDATE head SET last=8, seq=?, hash=?, standings=? WHERE recipient=?",
                 (forged.seq, forged.hash, sqlite._encode_standings(standings), BOB),
             )
         found = verify(store)
@@ -255,11 +261,11 @@ def test_a_history_that_was_written_anew_is_reported(sound: Sound) -> None:
 def test_values_of_another_type_are_damage(sound: Sound, alter: Callable[[int], tuple[str, object]]) -> None:
     """Text, numbers or nothing where bytes belong: a store that says so, and no other error."""
     column, value = alter(3)
-    loose = "CREATE TABLE entry(position INTEGER PRIMARY KEY, recipient, seq, hash, body)"
+    loose = "CREATE TABLE entry(position INTEGER PRIMARY KEY, recipient, seq, before, hash, body)"
     found = sound.after(
         ("ALTER TABLE entry RENAME TO was", ()),
         (loose, ()),
-        ("INSERT INTO entry SELECT position, recipient, seq, hash, body FROM was", ()),
+        ("INSERT INTO entry SELECT * FROM was", ()),
         (f"UPDATE entry SET {column}=? WHERE position=3", (value,)),  # noqa: S608 - a column's name
     )
     assert any("a stored value is damaged" in said for said in found.problems)

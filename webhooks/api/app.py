@@ -14,12 +14,12 @@ from webhooks.api.endpoint import Endpoint
 from webhooks.api.frame import Frame, Nowhere, Resource, Workers
 from webhooks.api.limiter import Limiter
 from webhooks.assembly import Services
-from webhooks.propagation import Propagation
+from webhooks.propagation import Carries
 
 ROOT = "/v1"
 
 
-def endpoints(services: Services, writer: Writer, propagation: Propagation) -> list[Endpoint]:
+def endpoints(services: Services, writer: Writer, propagation: Carries) -> list[Endpoint]:
     """All operations, in the order in which the API's document tells them."""
     recorder = Recorder(
         forms=services.consent_forms,
@@ -36,7 +36,7 @@ def endpoints(services: Services, writer: Writer, propagation: Propagation) -> l
     return [recorder.endpoint(), decider.endpoint(), *reading.endpoints(services)]
 
 
-def routes(services: Services, writer: Writer, propagation: Propagation) -> list[BaseRoute]:
+def routes(services: Services, writer: Writer, propagation: Carries) -> list[BaseRoute]:
     """The API's routes. Whatever else is asked for below ``/v1`` is answered by a problem, too."""
     limiter = Limiter(services.settings.api.requests_per_minute)
     frame = Frame(services.api_keys, limiter, Workers())

@@ -12,7 +12,7 @@ import msgspec
 
 from core.consent import given
 from core.hosted import AGGREGATE
-from core.incidents import REMEDIES, IncidentKind
+from core.incidents import OPENS, REMEDIES, IncidentKind
 from core.intake import DROPPED, MACHINE, RECORDED
 from core.ledger import Instant
 from core.model import CampaignKind, Mechanism, PurposeId, RecipientId
@@ -276,7 +276,7 @@ class _Campaigns:
         return {r for r, head in heads.items() if given(head.standings, (purpose,), now, s.policy)}
 
     def _counters(self, record: CampaignRecord) -> dict[str, int | None]:
-        names = (RECORDED, MACHINE, AGGREGATE, DROPPED, *IncidentKind)
+        names = (RECORDED, MACHINE, AGGREGATE, DROPPED, *OPENS)
         counted = self.services.store.counters(f"campaign:{record.campaign.id}")
         return {name: self._veiled(counted.get(name, 0)) for name in names}
 

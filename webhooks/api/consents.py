@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Annotated
 
@@ -12,7 +12,8 @@ from msgspec import Meta, Struct
 
 from core.consent import given
 from core.consent_forms import Accepted, ConsentForms, Statement
-from core.ledger import Ledger
+from core.errors import BatchTooLarge
+from core.ledger import Ledger, idempotency_key
 from core.links import Links
 from core.model import RecipientId
 from core.ports import Answered, Batch, Clock
@@ -122,13 +123,33 @@ class Recorder:
         self.book.put((each.recipient, each.address, each.locale) for each in accepted)
         for text in {each.text for each in accepted if each.text}:
             self.records.put_notice(sha256(text.encode()).hexdigest(), text)
-        return self._answer(self.writer.submit(lambda batch: self._write(batch, call, name, accepted)).result())
+        return self._answer(self._written(call, name, accepted))
+
+    def _written(self, call: Call, name: bytes | None, accepted: Sequence[Accepted]) -> Rows:
+        """Write all of it together or, where the store writes less at once, in parts, and what is answered last.
+
+        In parts it can still be repeated under its idempotency key: what stands already is found.
+        """
+        try:
+            return self.writer.submit(lambda batch: self._write(batch, call, name, accepted)).result()
+        except BatchTooLarge:
+            parts = self.ledger.in_parts(self._recorded, _keyed(name, accepted))
+        rows = [row for part in parts for row in part]
+        return self.writer.submit(lambda batch: self._kept(batch, call, name, rows)).result()
 
     def _write(self, batch: Batch, call: Call, name: bytes | None, accepted: Sequence[Accepted]) -> Rows:
         if name and (before := batch.answered(name)):  # another request with the same key came first
             return self._told_before(before, call)
+        return self._kept(batch, call, name, self._recorded(batch, accepted))
+
+    def _recorded(self, batch: Batch, accepted: Sequence[Accepted]) -> Rows:
         hashes = self.forms.record_in(self.ledger, batch, accepted)
-        rows: Rows = [(each.recipient, digest) for each, digest in zip(accepted, hashes, strict=True)]
+        return [(each.recipient, digest) for each, digest in zip(accepted, hashes, strict=True)]
+
+    def _kept(self, batch: Batch, call: Call, name: bytes | None, rows: Rows) -> Rows:
+        """Keep what is answered, where it has a name that has no answer yet."""
+        if name and (before := batch.answered(name)):
+            return self._told_before(before, call)
         if name:
             batch.keep_answer(Answered(name, call.digest, msgspec.msgpack.encode(rows), self.now()))
         return rows
@@ -167,6 +188,17 @@ class Recorder:
                 for recipient, (_, digest) in zip(recipients, rows, strict=True)
             )
         )
+
+
+def _keyed(name: bytes | None, accepted: Sequence[Accepted]) -> Sequence[Accepted]:
+    """With what undated items of a request that has a name are known by when it is repeated."""
+    if name is None:
+        return accepted
+    found = []
+    for n, each in enumerate(accepted):
+        keys = each.recording.keys or (idempotency_key(f"{OPERATION}|{name.hex()}|{n}"),)
+        found.append(replace(each, recording=replace(each.recording, keys=keys)))
+    return found
 
 
 def _name(call: Call) -> bytes | None:

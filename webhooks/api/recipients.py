@@ -164,7 +164,7 @@ class _Recipients:
         after = paging.number(call, subject)
         found = self.services.readings.entries(recipient, after, limit + 1)
         shown, following = paging.page(found, limit, subject, lambda entry: str(entry.seq))
-        return EntriesAnswer(tuple(map(said, shown)), following)
+        return EntriesAnswer(tuple(said(entry) for entry in shown if entry.body), following)
 
     def receipt(self, call: Call) -> Receipt:
         receipt = self.services.receipts.of(_recipient(call), call.parameters["seq"])
@@ -181,7 +181,8 @@ class _Recipients:
         """The recipient that a call names, if an address or an entry of that person is held."""
         recipient = _recipient(call)
         chain = self.services.readings.entries(recipient, 0, 1)
-        if of_a_person(chain) or (not chain and recipient in self.services.people.known([recipient])):
+        erased = bool(chain) and not chain[0].body  # a campaign's entries never are
+        if erased or of_a_person(chain) or (not chain and recipient in self.services.people.known([recipient])):
             return recipient
         raise ProblemError(problems.NOT_FOUND, "no such recipient")
 

@@ -1,0 +1,157 @@
+"""The client of DynamoDB, and its failures: told with the operation and the table, and nothing of the item."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
+
+from core.errors import SettingsError, StoreError
+
+CONNECT = 3.0
+"""Seconds to reach DynamoDB."""
+READ = 10.0
+"""Seconds for it to answer."""
+ATTEMPTS = 5
+"""Of each request, by botocore's standard mode: what was throttled or failed for a while is tried again."""
+CONNECTIONS = 32
+"""Kept open at once."""
+
+SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+_LOGGERS = ("boto3", "botocore", "urllib3")
+_CODE = re.compile(r"[A-Za-z]{1,60}")
+_ADVICE = {
+    "ResourceNotFoundException": "there is no such table in this region: see [store] tables and region",
+    "AccessDeniedException": "the role of this process may not do that",
+    "UnrecognizedClientException": "the credentials are not AWS's",
+    "ProvisionedThroughputExceededException": "more was asked of it than it takes; try again",
+    "ThrottlingException": "more was asked of it than it takes; try again",
+}
+
+
+class Client(Protocol):
+    """What is asked of DynamoDB. Each takes the parameters of the operation, and answers its JSON object."""
+
+    exceptions: Any
+
+    def get_item(self, **request: object) -> Mapping[str, Any]:
+        """``GetItem``."""
+        ...
+
+    def put_item(self, **request: object) -> Mapping[str, Any]:
+        """``PutItem``."""
+        ...
+
+    def update_item(self, **request: object) -> Mapping[str, Any]:
+        """``UpdateItem``."""
+        ...
+
+    def delete_item(self, **request: object) -> Mapping[str, Any]:
+        """``DeleteItem``."""
+        ...
+
+    def query(self, **request: object) -> Mapping[str, Any]:
+        """``Query``."""
+        ...
+
+    def scan(self, **request: object) -> Mapping[str, Any]:
+        """``Scan``."""
+        ...
+
+    def batch_get_item(self, **request: object) -> Mapping[str, Any]:
+        """``BatchGetItem``."""
+        ...
+
+    def batch_write_item(self, **request: object) -> Mapping[str, Any]:
+        """``BatchWriteItem``."""
+        ...
+
+    def transact_write_items(self, **request: object) -> Mapping[str, Any]:
+        """``TransactWriteItems``."""
+        ...
+
+    def create_table(self, **request: object) -> Mapping[str, Any]:
+        """``CreateTable``."""
+        ...
+
+    def delete_table(self, **request: object) -> Mapping[str, Any]:
+        """``DeleteTable``."""
+        ...
+
+    def update_time_to_live(self, **request: object) -> Mapping[str, Any]:
+        """``UpdateTimeToLive``."""
+        ...
+
+    def get_waiter(self, name: str) -> Any:  # noqa: ANN401 - botocore makes its class when it is asked for
+        """Waits until a table has come into being."""
+        ...
+
+    def close(self) -> None:
+        """Close its connections."""
+        ...
+
+
+def connect(
+    region: str | None,
+    endpoint_url: str | None = None,
+    secrets: Mapping[str, str] | None = None,
+    *,
+    attempts: int = ATTEMPTS,
+) -> Client:
+    """A client of DynamoDB; several threads may share it.
+
+    Args:
+        region: The AWS region; None: as AWS's ordinary chain has it.
+        endpoint_url: For a local server.
+        secrets: Environment variables; credentials that are not there come from AWS's ordinary chain.
+        attempts: Of each request.
+
+    Raises:
+        SettingsError: no region or no credentials are to be found.
+    """
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    for name in _LOGGERS:  # at finer levels they log whole requests
+        logging.getLogger(name).setLevel(logging.WARNING)
+    config = Config(
+        connect_timeout=CONNECT,
+        read_timeout=READ,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=CONNECTIONS,
+    )
+    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+    keys = {name: (secrets or {}).get(secret) for name, secret in zip(names, SECRETS, strict=True)}
+    try:
+        session = boto3.session.Session(region_name=region, **keys)  # type: ignore[arg-type]  # names of its own
+        if session.get_credentials() is None:
+            raise SettingsError('[store] kind = "dynamodb": no AWS credentials; set AWS_ACCESS_KEY_ID or a role')
+        return cast("Client", session.client("dynamodb", endpoint_url=endpoint_url, config=config))
+    except (BotoCoreError, ValueError) as error:
+        raise SettingsError(f"[store] region, endpoint_url: {type(error).__name__}") from None
+
+
+@contextmanager
+def reported(operation: str, table: str = "") -> Iterator[None]:
+    """Whatever DynamoDB fails with leaves as StoreError that names the operation and the table."""
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+    where = f"DynamoDB: {operation}{f' on {table}' if table else ''}"
+    try:
+        yield
+    except ClientError as error:
+        code = code_of(error.response.get("Error", {}).get("Code", ""))
+        advice = _ADVICE.get(code)
+        raise StoreError(f"{where} failed: {code}{f': {advice}' if advice else ''}") from None
+    except (BotoCoreError, HTTPClientError) as error:
+        raise StoreError(f"{where} failed: {type(error).__name__}") from None
+
+
+def code_of(code: object) -> str:
+    """An error's code, if it is one: whatever else stands there may be of the request."""
+    name = str(code).rpartition("#")[2]
+    return name if _CODE.fullmatch(name) else "an error without a code"

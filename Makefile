@@ -6,16 +6,19 @@ ARGS ?=
 PEERS = $(or $(PIXELPROOF_BENCH_DATA),$(HOME)/.cache/pixelproof-bench)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types layers check bench lock clean
+.PHONY: help demo test test-cloud lint format types layers check bench lambda lock clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/ready ## The main job, end to end, on local stand-ins for the three ESPs (ARGS="--recipients 20000")
 	@$(BIN)/pixelproof demo $(ARGS)
 
 test: $(VENV)/ready ## All tests (ARGS="-k consent")
 	@$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
+
+test-cloud: $(VENV)/ready ## What terraform/ deploys, end to end in a local AWS (needs terraform and ministack)
+	@$(BIN)/pytest tests/cloud $(ARGS)
 
 lint: $(VENV)/ready ## Style and formatting
 	$(BIN)/ruff check .
@@ -42,9 +45,14 @@ lock: ## Resolve the requirements anew, with hashes and without addresses (needs
 	$(LOCK) pyproject.toml --group dev --output-file requirements/dev.txt
 	$(LOCK) requirements/bench.in --output-file requirements/bench.txt
 	$(LOCK) requirements/spark.in --output-file requirements/spark.txt
+	$(RESOLVE) requirements/lambda.in --python-platform linux --constraints requirements/runtime.txt \
+		--output-file requirements/lambda.txt
 
-LOCK = uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-	--no-header --no-annotate --no-emit-index-url
+RESOLVE = uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
+LOCK = $(RESOLVE) --upgrade --universal
+
+lambda: $(VENV)/ready ## The zips that terraform/ deploys, into dist/lambda (ARGS="--architecture arm64")
+	@$(BIN)/python terraform/lambda/build.py $(ARGS)
 
 clean: ## Remove what was made here, the demo's data included
 	rm -rf $(VENV) demo-data artifacts build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from core import snapshots
 from core.campaign import check, decide
 from core.consent import Standings, may_be_asked
-from core.errors import PlanError
+from core.errors import PlanError, StoreError
 from core.mailing import TRACKED, UNTRACKED, Mailing
 from core.model import (
     Addressee,
@@ -115,7 +116,8 @@ class Dispatch(Mailing):
         self.ledger.record_campaign(record, "applied", digest)
         self.mailings.save_campaign(record)
         if earlier and earlier.snapshot != digest:
-            snapshots.path_of(self.snapshots, campaign.id, earlier.snapshot).unlink(missing_ok=True)
+            with suppress(StoreError):  # where files are locked it stays
+                self.snapshots.delete(snapshots.name_of(campaign.id, earlier.snapshot))
         return record, Prepared(plan, outlook)
 
     def _asked(self, campaign: Campaign, connector: Connector, outlook: Outlook) -> Plan:

@@ -130,10 +130,10 @@ class FolderFiles:
         for name, content in files:
             path = self._path(name)
             folders.update(each for each in path.parents if each.is_relative_to(self.folder))
+            if immutable and self._has(name, path, content):
+                continue  # it may have been written by somebody who was cut off: its folder is synced all the same
             self._make(path.parent)
-            # One that is there may be by somebody who was cut off: its folder is synced all the same.
-            while not (immutable and self._has(name, path, content)) and not put(path, content, new=immutable):
-                pass
+            put(path, content, new=immutable)
         for folder in sorted(folders):
             sync(folder)
         if fresh and folders:
@@ -206,7 +206,7 @@ def same(one: bytes | None, other: Content) -> bool:
         raise _failed(other.name, error) from None
 
 
-def put(path: Path, content: Content, *, new: bool = False) -> bool:
+def put(path: Path, content: Content, *, new: bool = False) -> None:
     """Write a file atomically, its content durably: whoever reads it sees all of the old or all of the new one.
 
     That it is there at all is durable after ``sync``.
@@ -214,12 +214,10 @@ def put(path: Path, content: Content, *, new: bool = False) -> bool:
     Args:
         path: The file.
         content: What it shall hold.
-        new: Only if there is none.
-
-    Returns:
-        False: there is one, and nothing was written.
+        new: Only if there is none with another content.
 
     Raises:
+        FileDiffers: there is one with another content.
         StoreError: it cannot be written; what was there is unchanged.
     """
     made = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.new")
@@ -239,11 +237,11 @@ def put(path: Path, content: Content, *, new: bool = False) -> bool:
             made.replace(path)
     except FileExistsError:
         _forget(made)
-        return False
+        if not same(path.read_bytes(), content):
+            raise FileDiffers(f"{path.name}: is there already, and holds something else") from None
     except OSError as error:
         _forget(made)
         raise _failed(path.name, error) from None
-    return True
 
 
 def sync(folder: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from core.batches import batched
+from core.files import Files
 from core.ledger import Ledger
 from core.links import Links
 from core.model import Campaign, Contact, Mechanism, PixelMode, PurposeId
@@ -25,7 +25,7 @@ class Mailing:
 
     Attributes:
         purposes: The purposes that the team uses.
-        snapshots: The folder of the snapshots' files.
+        snapshots: Where the snapshots' files lie.
     """
 
     ledger: Ledger
@@ -34,7 +34,7 @@ class Mailing:
     policy: Policy
     purposes: tuple[PurposeId, ...]
     links: Links
-    snapshots: Path
+    snapshots: Files
     now: Clock
 
     def written(self, campaign: Campaign, edition: int, part: str | None = None) -> Iterator[tuple[Choice, Contact]]:

@@ -204,6 +204,7 @@ class Notary:
         return shown if shown.checkpoint.size > signed.checkpoint.size else signed
 
     def _grow(self, last: Head | None, locked: bytes | None) -> Head | None:
+        self._store.size()  # where entries get their positions later, they get them now
         sealed = self._store.sealed()
         size, root = (last.checkpoint.size, last.checkpoint.root) if last else (0, Edge().root)
         if sealed.size < size:
@@ -218,6 +219,7 @@ class Notary:
         edge = self.tiles.edge(size)
         if edge.root != root:
             raise LogMismatch("the tiles are not those that were signed: see `pixelproof ledger verify`")
+        self._check(size, sealed.size, sealed.root)
         full = self._written(self._new(edge, sealed.size))
         if (edge.size, edge.root) != (sealed.size, sealed.root):
             raise LogMismatch("the ledger's seal is not over the entries that were signed and those that came since")
@@ -232,6 +234,14 @@ class Notary:
             return self.tiles.write(tiles)
         except FileDiffers:
             raise LogMismatch("there are tiles over other entries: the ledger's history was changed") from None
+
+    def _check(self, size: int, until: int, root: bytes) -> None:
+        """See that the seal is over the entries, before any tile is written: none is ever written over."""
+        edge = self.tiles.edge(size)
+        for _ in self._new(edge, until):
+            pass
+        if (edge.size, edge.root) != (until, root):
+            raise LogMismatch("the ledger's seal is not over the entries that were signed and those that came since")
 
     def _new(self, edge: Edge, until: int) -> Iterator[tuple[Tile, list[bytes]]]:
         for leaf in self._store.hashes(edge.size, until):

@@ -8,39 +8,41 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 
 from core.errors import StoreError
+from core.files import Files
 from core.records import Choice
 
 _COLUMNS = ("recipient", "pixel", "part", "basis", "reason")
 
 
-def write(folder: Path, campaign: str, choices: Iterable[Choice]) -> str:
+def write(files: Files, campaign: str, choices: Iterable[Choice]) -> str:
     """Write a snapshot as ``<campaign>-<first 12 digits of its SHA-256>.parquet``; answers the SHA-256 in hex.
 
     Raises:
         StoreError: it cannot be written.
     """
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        with NamedTemporaryFile("w", newline="", encoding="utf-8", dir=folder, suffix=".csv") as rows:
-            writer = csv.writer(rows)
-            writer.writerows((c.recipient.hex(), c.mode.value, c.part, c.basis.value, c.reason) for c in choices)
-            rows.flush()
-            made = folder / f"{campaign}.parquet.part"
-            _convert(Path(rows.name), made)
-        return _keep(made, folder, campaign)
+        with TemporaryDirectory(prefix=".snapshot-", dir=files.scratch) as folder:
+            rows, made = Path(folder) / "rows.csv", Path(folder) / "made.parquet"
+            with rows.open("w", newline="", encoding="utf-8") as text:
+                writer = csv.writer(text)
+                writer.writerows((c.recipient.hex(), c.mode.value, c.part, c.basis.value, c.reason) for c in choices)
+            _convert(rows, made)
+            with made.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            files.put(name_of(campaign, digest), made, immutable=True)
     except OSError as error:
         raise StoreError(f"snapshot of campaign {campaign}: {error.strerror}") from None
+    return digest
 
 
-def path_of(folder: Path, campaign: str, sha256: str) -> Path:
-    """Where a snapshot lies."""
-    return folder / f"{campaign}-{sha256[:12]}.parquet"
+def name_of(campaign: str, sha256: str) -> str:
+    """The name of a snapshot's file."""
+    return f"{campaign}-{sha256[:12]}.parquet"
 
 
 def _convert(source: Path, target: Path) -> None:
@@ -54,13 +56,3 @@ def _convert(source: Path, target: Path) -> None:
 
 def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
-
-
-def _keep(made: Path, folder: Path, campaign: str) -> str:
-    """Give a written file its name, once it is on disk."""
-    with made.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
-    made.chmod(0o600)
-    made.replace(path_of(folder, campaign, digest))
-    return digest

@@ -101,7 +101,7 @@ class Servers:
 
     def client(self, url: str) -> Client:
         """Another client, closed in the end. It tries everything once, so that faults are met at once."""
-        client = connect(REGION, url, KEYS, attempts=1)
+        client = connect(REGION, url, KEYS, attempts=1, patience=DEADLINE)
         self._stack.callback(client.close)
         return client
 
@@ -149,7 +149,8 @@ def dynamodb_local() -> Iterator[str]:
     if not command:
         pytest.skip(f"{LOCAL} names no DynamoDB Local")
     port = _free_port()
-    with _running([*shlex.split(command), "-inMemory", "-port", str(port)], os.environ, port) as url:
+    words = [*shlex.split(command), "-inMemory", "-disableTelemetry", "-port", str(port)]
+    with tempfile.TemporaryDirectory() as folder, _running(words, os.environ, port, folder) as url:
         yield url
 
 
@@ -166,10 +167,12 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _running(command: list[str], environment: Mapping[str, str], port: int) -> Iterator[str]:
+def _running(
+    command: list[str], environment: Mapping[str, str], port: int, folder: str | None = None
+) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(  # noqa: S603 - a server that whoever runs the tests has installed
-        command, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, env=dict(environment), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
             _await(url)

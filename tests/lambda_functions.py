@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from dotenv import dotenv_values
 
 from cli.demo.files import write_settings
 from cli.setup import fresh_keys
@@ -155,7 +157,7 @@ def deployed(
         clients["s3"].create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     settings = write_settings(folder, BASE, providers).read_text("utf-8") + PARTNER
     clients["ssm"].put_parameter(Name=f"/{name}/settings", Value=settings, Type="String")
-    secret = {**dict(line.split("=", 1) for line in fresh_keys().splitlines() if "=" in line), **SECRETS, **secrets}
+    secret = {**dotenv_values(stream=StringIO(fresh_keys())), **SECRETS, **secrets}
     arn = clients["secretsmanager"].create_secret(Name=f"{name}/secrets", SecretString=json.dumps(secret))["ARN"]
     environment = {
         **KEYS,

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from core.model import AppliedPlan, Basis, Campaign, Halves, PixelMode, RecipientId
-from core.records import CampaignRecord, Choice
-from webhooks.assembly import Services
+from core.records import CampaignRecord, Choice, Mailings
 
 
-def applied(services: Services, campaign: Campaign, modes: Mapping[RecipientId, PixelMode]) -> CampaignRecord:
+class KeepsMailings(Protocol):
+    """Services, or stores."""
+
+    @property
+    def mailings(self) -> Mailings:
+        """Campaigns, their snapshots and their releases."""
+        ...
+
+
+def applied(services: KeepsMailings, campaign: Campaign, modes: Mapping[RecipientId, PixelMode]) -> CampaignRecord:
     """Put a campaign in force with these pixels, all in one untracked part."""
     edition = services.mailings.new_edition(campaign.id)
     choices = [Choice(recipient, mode, "untracked", Basis.CONSENT, "as told") for recipient, mode in modes.items()]

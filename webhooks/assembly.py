@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -40,7 +40,7 @@ from core.release import Release
 from core.retention import Retention
 from core.segments import Segments
 from core.settings import Secrets, Settings, load, load_secrets
-from core.stores.embedded import EmbeddedStores
+from core.stores.embedded import SNAPSHOTS, EmbeddedStores
 from webhooks.notarising import conditions_of, notary_of
 from webhooks.retention import retention_of
 
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 
 PROOFS = "proofs"
 """The folder, below ``data``, of the claims that rest on partners, and of what was found about them."""
-SNAPSHOTS = "snapshots"
-"""The folder, below ``data``, of the files that say who got which pixel."""
 
 
 class _Closes(Protocol):
@@ -315,7 +313,7 @@ class Services:
             "policy": self.policy,
             "purposes": self.settings.purposes,
             "links": self.links,
-            "snapshots": self.data / SNAPSHOTS,
+            "snapshots": self.stores.files(SNAPSHOTS),
             "now": self.now,
         }
 
@@ -340,8 +338,7 @@ class Services:
     @cached_property
     def retention(self) -> Retention:
         """Deletes what is old enough."""
-        embedded = cast("EmbeddedStores", self.stores)
-        return retention_of(self, embedded.database, embedded.addresses, SNAPSHOTS, PROOFS)
+        return retention_of(self)
 
     def connector(self, name: str) -> Connector:
         """The connector to one of the configured ESPs, the same one each time; raises SettingsError.

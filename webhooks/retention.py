@@ -9,45 +9,26 @@ from core.errors import StoreError
 from core.leaving import LeftAddresses, OldLetters
 from core.ledger import campaign_chain, parse_campaign
 from core.ports import LedgerStore
-from core.reconcile import FINDINGS
 from core.retention import Kind, Retention, spans
-from core.stores.database import Database
-from core.stores.retention import (
-    Age,
-    OldCounters,
-    OldFiles,
-    OldRows,
-    OldSnapshots,
-    SqlitePurgeLog,
-    remove_addresses,
-    remove_letters,
-)
+from core.stores.retention import Age
 
 if TYPE_CHECKING:
     from webhooks.assembly import Services
 
 
-def retention_of(services: Services, database: Database, addresses: Database, *folders: str) -> Retention:
-    """What deletes old data.
-
-    Args:
-        services: The installation.
-        database: The ledger's file.
-        addresses: The address book's file.
-        folders: Below ``data``: that of snapshots, and that of what was found about partners' claims.
-    """
-    snapshots, proofs = folders
-    age = _age(services.store)
+def retention_of(services: Services) -> Retention:
+    """What deletes old data of an installation."""
+    expiry = services.stores.expiry(_age(services.store))
     return Retention(
         kinds={
-            Kind.OPENS: OldRows(database, "open", "opened_at"),
-            Kind.API_ANSWERS: OldRows(database, "answered", "at", whole=True),
+            Kind.OPENS: expiry.opens,
+            Kind.API_ANSWERS: expiry.answers,
             Kind.DEAD_LETTERS: OldLetters(
                 letters=services.dead_letters,
                 ledger=services.ledger,
                 policy=services.policy,
                 identify=services.identify,
-                remove=remove_letters(addresses),
+                remove=expiry.letters,
             ),
             Kind.ADDRESSES: LeftAddresses(
                 store=services.store,
@@ -55,15 +36,15 @@ def retention_of(services: Services, database: Database, addresses: Database, *f
                 records=services.records,
                 policy=services.policy,
                 providers=tuple(services.settings.providers),
-                remove=remove_addresses(addresses),
+                remove=expiry.addresses,
             ),
-            Kind.EFFECTS: OldRows(database, "taken_out", "at", scale=1_000, whole=True),
-            Kind.FINDINGS: OldFiles(database, services.data / proofs / FINDINGS, (".parquet", ".csv")),
-            Kind.SNAPSHOTS: OldSnapshots(database, services.mailings, age, services.data / snapshots),
-            Kind.COUNTERS: OldCounters(database, age),
+            Kind.EFFECTS: expiry.effects,
+            Kind.FINDINGS: expiry.findings,
+            Kind.SNAPSHOTS: expiry.snapshots,
+            Kind.COUNTERS: expiry.counters,
         },
         spans=spans(services.settings.retention, services.settings.open_retention_months),
-        log=SqlitePurgeLog(database, addresses),
+        log=expiry.log,
         now=services.now,
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from core.api_keys import KeyStore
@@ -18,6 +20,7 @@ from core.proofs.claims import PartnerEntries
 from core.proofs.history import History
 from core.records import AddressBook, Mailings, Readings, Records
 from core.reporting import Statistics
+from core.retention import Expiring, Purge, PurgeLog
 from core.transfer import Movable
 
 T = TypeVar("T")
@@ -87,6 +90,28 @@ class Facts(PixelFacts, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """What deletes old data of one kind of store, and the log of it. See ``core.retention.Kind``.
+
+    ``letters``, ``addresses``: delete dead letters by number, and addresses, and note how many.
+    """
+
+    opens: Expiring
+    answers: Expiring
+    effects: Expiring
+    findings: Expiring
+    snapshots: Expiring
+    counters: Expiring
+    letters: Callable[[Sequence[int], Purge], int]
+    addresses: Callable[[Sequence[RecipientId], Purge], int]
+    log: PurgeLog
+
+
+Age = Callable[[str], datetime | None]
+"""When a campaign was last applied or released; None when that is not known."""
+
+
 class Stores(Protocol):
     """Everything that an installation keeps. Each is made when first asked for, and is the same one afterwards."""
 
@@ -151,6 +176,10 @@ class Stores(Protocol):
 
     def lock(self, origin: str) -> CheckpointLock:
         """What the notary of the log of that name signed last."""
+        ...
+
+    def expiry(self, age: Age) -> Expiry:
+        """What deletes old data here."""
         ...
 
     def forget_opens(self, recipient: RecipientId) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.checkpoint_lock import FolderLock
 from core.files import FolderFiles
@@ -28,8 +29,15 @@ from core.stores.pixels import SqlitePixelFacts
 from core.stores.proofs import SqlitePartnerEntries
 from core.stores.statistics import SqliteStatistics
 
+if TYPE_CHECKING:
+    from core.stores.bundle import Expiry
+
 LEDGER_FILE = "ledger.sqlite3"
 ADDRESSES_FILE = "addresses.sqlite3"
+SNAPSHOTS = "snapshots"
+"""The folder of the files that say who got which pixel."""
+FINDINGS = "proofs/findings"
+"""The folder of what was found about partners' claims."""
 LOG = "log"
 """The log's folder: it may be served as it stands."""
 
@@ -123,6 +131,23 @@ class EmbeddedStores:
     def lock(self, origin: str) -> FolderLock:  # noqa: ARG002 - one installation has one log
         """What the notary signed last."""
         return FolderLock(self._folder / LOG)
+
+    def expiry(self, age: retention.Age) -> Expiry:
+        """What deletes old data here."""
+        from core.stores.bundle import Expiry
+
+        database, addresses = self.database, self.addresses
+        return Expiry(
+            opens=retention.OldRows(database, "open", "opened_at"),
+            answers=retention.OldRows(database, "answered", "at", whole=True),
+            effects=retention.OldRows(database, "taken_out", "at", scale=1_000, whole=True),
+            findings=retention.OldFiles(database, self._folder / FINDINGS, (".parquet", ".csv")),
+            snapshots=retention.OldSnapshots(database, self.mailings, age, self._folder / SNAPSHOTS),
+            counters=retention.OldCounters(database, age),
+            letters=retention.remove_letters(addresses),
+            addresses=retention.remove_addresses(addresses),
+            log=retention.SqlitePurgeLog(database, addresses),
+        )
 
     def forget_opens(self, recipient: RecipientId) -> int:
         """Delete what is on record of a person's opens; answers how many there were."""

@@ -210,7 +210,7 @@ def test_any_order_gives_the_heads_that_sqlite_gives(
     kept: Bench, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """A thousand decisions of twelve people, in another order in each store: the same standings, and sound ledgers."""
-    many = 200 if "moto" in request.node.name else 1_000  # it takes the square of the time
+    many = 100 if "moto" in request.node.name else 1_000  # it takes the square of the time
     dice = random.Random(20261124)  # noqa: S311 - it decides nothing
     recordings = []
     for n in range(many):

@@ -23,11 +23,11 @@ from connectors.simulators.base import Simulator
 from connectors.simulators.sendgrid import SendGridSimulator
 from connectors.simulators.serving import listen, served, simulated, url_of
 from core.checkpoints import KEYS
-from core.stores.embedded import LOG
+from core.stores.embedded import LOG, SNAPSHOTS
 from tests.axe import violations, with_axe
 from tests.browser import SCHEMES, chromium, needs_chromium, screenshot, sideways
 from webhooks.app import create_app
-from webhooks.assembly import SNAPSHOTS, Services
+from webhooks.assembly import Services
 
 ADDRESS = "zoé@example.com"
 ROWS = f"""address,purposes,action,occurred_at

@@ -86,6 +86,22 @@ def test_a_stored_hash_that_was_altered_is_refused(services: Services, notary: N
     assert notary.sizes() == [2]
 
 
+def test_a_ledger_that_was_mended_goes_on(services: Services, notary: Notary, log_folder: Path, grow: Grow) -> None:
+    """While it was refused no tile was written, so that none is in the way of the right ones."""
+    grow(2)
+    notary.cover()
+    grow(300)
+    before = files(log_folder)
+    genuine = [entry.hash for _, entry in services.store.entries()][9]
+    altered(services, "UPDATE entry SET hash=zeroblob(32) WHERE position=10")
+    with pytest.raises(LogMismatch, match="seal is not over"):
+        notary.cover()
+    assert files(log_folder) == before
+    altered(services, f"UPDATE entry SET hash=x'{genuine.hex()}' WHERE position=10")  # noqa: S608 - of ours
+    assert notary.cover().new == 300
+    assert verify(services.store, notary).ok
+
+
 def test_a_missing_entry_is_refused(services: Services, notary: Notary, grow: Grow) -> None:
     """The tree is then smaller than the seal says."""
     grow(4)
@@ -282,11 +298,11 @@ def crashing(monkeypatch: pytest.MonkeyPatch, name: str, at: int, *, after: bool
     """Stop at the ``at``-th call of a function of files, before or after it did its work."""
     real, calls = getattr(core.files, name), iter(range(1, 10_000))
 
-    def stopping(*arguments: object) -> None:
+    def stopping(*arguments: object, **options: object) -> None:
         stop = next(calls) == at
         if stop and not after:
             raise StoppedError
-        real(*arguments)
+        real(*arguments, **options)
         if stop:
             raise StoppedError
 

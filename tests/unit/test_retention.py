@@ -33,12 +33,13 @@ from core.records import NO_EDITION, Confirmed
 from core.retention import DAYS_A_MONTH, PROMPT, Kind, Purge
 from core.settings import load
 from core.stores import retention as stores
+from core.stores.embedded import SNAPSHOTS
 from core.stores.retention import OldRows
 from core.verify import verify
 from tests.embedded import database_of
 from tests.mailings_in_store import applied
 from tests.unit.conftest import ADA, START
-from webhooks.assembly import PROOFS, SNAPSHOTS, Services
+from webhooks.assembly import PROOFS, Services
 
 Wait = Callable[..., datetime]
 Record = Callable[..., int]
@@ -73,7 +74,7 @@ def sent(services: Services, name: str) -> Campaign:
     """A campaign that was released, with a snapshot in the store and in a file."""
     campaign = Campaign(CampaignId(name), "sendgrid", CampaignKind.REQUESTED, (PERFORMANCE,), Mechanism.PROVIDER)
     record = applied(services, campaign, {ADA: PixelMode.INDIVIDUAL})
-    digest = snapshots.write(services.data / SNAPSHOTS, name, services.mailings.choices(record.edition))
+    digest = snapshots.write(services.stores.files(SNAPSHOTS), name, services.mailings.choices(record.edition))
     services.ledger.record_campaign(record, "released", digest)
     services.mailings.mark_sent(name)
     return campaign

@@ -72,6 +72,8 @@ def _settings(environment: Mapping[str, str], folder: Path) -> Settings:
     settings = load(file)
     tables = environment.get(TABLES)
     if not tables:
+        if settings.store.kind == "sqlite" and environment.get("AWS_LAMBDA_FUNCTION_NAME"):
+            raise SettingsError(f"{TABLES}: not set, and nothing that is written to a function's own disk lasts")
         return settings
     kept = msgspec.structs.asdict(settings.store) | {"kind": "dynamodb", "tables": tables}
     return msgspec.structs.replace(settings, store=StoreSettings(**kept | {"bucket": environment.get(BUCKET, "")}))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import gzip
 import hmac
+import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
@@ -86,9 +88,12 @@ class Outbox:
             said = msgspec.json.decode(text, type=Message)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             raise VerificationError("not a message of this queue") from None
-        if not hmac.compare_digest(said.mac, self._mac(said)):
+        if not hmac.compare_digest(said.mac.encode(), self._mac(said).encode()):
             raise VerificationError("the message was not put into the queue by this product, or under another key")
-        packed = self._fetched(said.object) if said.object else b64decode(said.body)
+        try:
+            packed = self._fetched(said.object) if said.object else b64decode(said.body, validate=True)
+        except ValueError:
+            raise VerificationError("the body is not the one that was handed over") from None
         body = _unpacked(packed)
         if sha256(body).hexdigest() != said.sha256:
             raise VerificationError("the body is not the one that was handed over")
@@ -110,9 +115,13 @@ class Outbox:
 
 def _unpacked(packed: bytes) -> bytes:
     try:
-        return gzip.decompress(packed)
-    except (OSError, EOFError, ValueError):
-        raise VerificationError("the body is not the one that was handed over") from None
+        with gzip.open(BytesIO(packed)) as unpacked:
+            body = unpacked.read(MOST_UNPACKED + 1)
+    except (OSError, EOFError, ValueError, zlib.error):
+        body = None
+    if body is None or len(body) > MOST_UNPACKED:
+        raise VerificationError("the body is not the one that was handed over")
+    return body
 
 
 def _aws(what: str, call: Any) -> Any:  # noqa: ANN401 - as boto3 has it

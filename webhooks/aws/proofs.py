@@ -60,6 +60,10 @@ def reconcile(made: Services, bucket: str, key: str) -> None:
         file = Path(folder) / Path(key).name
         _fetch(bucket, key, file)
         done = made.reconciliation.run(file, partner)
+        kept = made.stores.files("findings")
+        for found in (done.parquet, done.csv):
+            kept.put(found.name, found, immutable=True)
+            found.unlink()
     proven = done.findings.get("proven", 0)
     count(ClaimsProven=proven, ClaimsNotProven=done.claims - proven, ProofOrphans=done.orphans)
     log.info("reconciled", partner=partner, claims=done.claims, proven=proven, appended=done.entries_appended)

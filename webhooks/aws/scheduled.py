@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from connectors import provider as provider_of
-from core.errors import InputError, PixelproofError
+from core.errors import InputError, PixelproofError, ProviderError, StoreError
 from core.logs import get_logger
 from core.ports import Capability
 from webhooks.assembly import Services
@@ -77,9 +77,19 @@ def _do(asked: Mapping[str, Any], deadline: Deadline, name: str) -> dict[str, An
     with correlated(name):
         done = carry_out(services(), asked, deadline)
         if done.get("continues"):
-            client("sqs").send_message(QueueUrl=setting("PIXELPROOF_WORK_QUEUE"), MessageBody=json.dumps(dict(asked)))
+            _ask_again(asked)
         log.info("task done", **done)
         return done
+
+
+def _ask_again(asked: Mapping[str, Any]) -> None:
+    """Send the task to the queue of work; raises StoreError. Twice does no harm: the journal says where to go on."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client("sqs").send_message(QueueUrl=setting("PIXELPROOF_WORK_QUEUE"), MessageBody=json.dumps(dict(asked)))
+    except (BotoCoreError, ClientError) as error:
+        raise StoreError(f"the queue of work is out of reach ({type(error).__name__})") from None
 
 
 def carry_out(made: Services, asked: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
@@ -132,8 +142,11 @@ def _poll(made: Services, deadline: Deadline) -> dict[str, Any]:
         name = record.campaign.provider
         if name in made.configured and Capability.POLL_OPENS in provider_of(name).capabilities:
             deadline.check()
-            made.polling.poll(made.connector(name), record.campaign.id)
-            polled += 1
+            try:
+                made.polling.poll(made.connector(name), record.campaign.id)
+                polled += 1
+            except ProviderError as error:
+                log.error("opens not fetched yet; trying again", provider=name, reason=str(error))
     return {"campaigns": polled}
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from core.errors import LogMismatch, PixelproofError, StoreError
-from core.ledger import EntryBody, parse
+from core.ledger import parse
 from core.logs import get_logger
 from core.model import PROTECTION, Action, RecipientId
 from core.notary import note_refusal
@@ -25,10 +26,14 @@ log = get_logger("pixelproof.stream")
 
 
 class Told(NamedTuple):
-    """An entry of the stream that stops some tracking, and the number by which its record is known."""
+    """An entry of the stream that stops some tracking, and the number by which its record is known.
+
+    ``recorded_at``: None where the entry cannot be read.
+    """
 
     number: str
-    entry: EntryBody
+    recipient: RecipientId
+    recorded_at: datetime | None
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - as Lambda has it
@@ -42,28 +47,31 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:  # noqa: 
 
 
 def protective(records: Sequence[Mapping[str, Any]]) -> list[Told]:
-    """The entries of these records after which less may be tracked; whatever else the table holds is left out."""
+    """The entries of these records after which less may be tracked; one that cannot be read counts as one."""
     found = []
     for record in records:
         image = record.get("dynamodb", {}).get("NewImage", {})
-        if record.get("eventName") != "INSERT" or not image.get("pk", {}).get("S", "").startswith(CHAIN):
+        place = image.get("pk", {}).get("S", "")
+        if record.get("eventName") != "INSERT" or not place.startswith(CHAIN):
             continue
-        raw = b64decode(image["body"]["B"])
-        if b'"action"' not in raw:
+        recipient, raw = RecipientId(bytes.fromhex(place.removeprefix(CHAIN))), b64decode(image["body"]["B"])
+        if raw and b'"action"' not in raw:
             continue  # of a campaign
+        number = str(record["dynamodb"]["SequenceNumber"])
         try:
             entry = parse(raw)
         except StoreError:
-            log.error("an entry of the stream cannot be read; the next sync looks at it")
-            continue
-        if PROTECTION[entry.action] > PROTECTION[Action.GIVEN]:
-            found.append(Told(record["dynamodb"]["SequenceNumber"], entry))
+            log.error("an entry of the stream cannot be read")
+            found.append(Told(number, recipient, None))
+        else:
+            if PROTECTION[entry.action] > PROTECTION[Action.GIVEN]:
+                found.append(Told(number, recipient, entry.recorded_at))
     return found
 
 
 def push(made: Services, told: Sequence[Told]) -> bool:
     """Bring every ESP up to date about these people; False when one could not be told."""
-    recipients = sorted({RecipientId(bytes.fromhex(each.entry.recipient)) for each in told})
+    recipients = sorted({each.recipient for each in told})
     sound = True
     for name in made.configured if recipients else ():
         try:
@@ -74,8 +82,8 @@ def push(made: Services, told: Sequence[Told]) -> bool:
             )
             sound = False
     if sound and told:
-        waited = [(made.now() - each.entry.recorded_at).total_seconds() for each in told]
-        count(Withdrawals=len(told), TimeToEffectSeconds=max(waited))
+        waited = [(made.now() - each.recorded_at).total_seconds() for each in told if each.recorded_at]
+        count(Withdrawals=len(told), TimeToEffectSeconds=max(waited, default=0))
     return sound
 
 

@@ -100,6 +100,7 @@ def connect(
     secrets: Mapping[str, str] | None = None,
     *,
     attempts: int = ATTEMPTS,
+    patience: float = READ,
 ) -> Client:
     """A client of DynamoDB; several threads may share it.
 
@@ -108,6 +109,7 @@ def connect(
         endpoint_url: For a local server.
         secrets: Environment variables; credentials that are not there come from AWS's ordinary chain.
         attempts: Of each request.
+        patience: Seconds for each of them.
 
     Raises:
         SettingsError: no region or no credentials are to be found.
@@ -120,7 +122,7 @@ def connect(
         logging.getLogger(name).setLevel(logging.WARNING)
     config = Config(
         connect_timeout=CONNECT,
-        read_timeout=READ,
+        read_timeout=patience,
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=CONNECTIONS,
     )

@@ -1,7 +1,7 @@
 """Campaigns, their snapshots and send journals on DynamoDB, in the state table: see ``core.records.Mailings``.
 
     campaign   pk ``campaigns``, sk id: ``record``, ``sent``, and ``left``: how many parts left, or may have
-    cursor     pk ``polled``, sk campaign: ``at``
+    cursor     pk ``polled``, sk campaign: ``until``
     edition    pk ``editions#<campaign>``, sk number: that there is such a snapshot; pk ``edition``: the last number
     choice     pk ``edition#<number>#<nibble>``, sk recipient: ``mode``, ``part``, ``basis``, ``reason``
     member     pk ``part#<number>#<part>#<nibble>``, sk recipient: the same, so that a part is read by itself
@@ -211,11 +211,11 @@ class DynamoMailings:
     def poll_cursor(self, campaign: str) -> datetime | None:
         """Up to when a campaign's opens have been fetched."""
         item = self.table.get("polled", campaign)
-        return moment(number(item, "at")) if item else None
+        return moment(number(item, "until")) if item else None
 
     def save_poll_cursor(self, campaign: str, at: datetime) -> None:
         """Note up to when they have."""
-        self.table.put({"pk": "polled", "sk": campaign, "at": int(at.astimezone(UTC).timestamp())})
+        self.table.put({"pk": "polled", "sk": campaign, "until": int(at.astimezone(UTC).timestamp())})
 
     def rows(self, edition: int) -> Iterator[Key]:
         """The keys of a snapshot's choices, each behind that of its member, which nothing else leads to."""

@@ -45,7 +45,7 @@ class DynamoReadings:
     def opens(self, campaign: str, purpose: PurposeId, after: int, limit: int) -> list[tuple[int, Open]]:
         """A page of a campaign's opens that may serve a purpose, in the order of their numbers, but for the newest."""
         until = forms.open_sort(forms.open_number(self._now() - SETTLING))
-        shards = (self._shard(campaign, shard, after, until) for shard in forms.NIBBLES)
+        shards = (self._shard(forms.opens_key(campaign, shard), after, until, limit) for shard in forms.NIBBLES)
         serving = (each for each in heapq.merge(*shards, key=lambda each: each[0]) if purpose in each[1].serves)
         return list(islice(serving, limit))
 
@@ -67,6 +67,11 @@ class DynamoReadings:
         keys = {choice_key(edition, recipient): edition for edition in editions}
         return {keys[key]: choice_of(item) for key, item in self._state.get_many(keys).items()}
 
-    def _shard(self, campaign: str, shard: str, after: int, until: str) -> Iterator[tuple[int, Open]]:
+    def _shard(self, place: str, after: int, until: str, limit: int) -> Iterator[tuple[int, Open]]:
+        """A shard's opens, so many read at a time: a page of the campaign's needs no more of any shard, or seldom."""
         begun = forms.open_sort(after) if after else ""
-        return map(forms.open_of, self._state.query(forms.opens_key(campaign, shard), after=begun, until=until))
+        while page := list(self._state.query(place, after=begun, until=until, limit=limit)):
+            yield from map(forms.open_of, page)
+            if len(page) < limit:
+                return
+            begun = text(page[-1], "sk")

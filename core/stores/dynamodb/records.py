@@ -2,7 +2,7 @@
 
     held       pk ``held#<provider>#<nibble>``, sk recipient: ``purposes``, ``carried``, ``mark``, ``refused``, and
                ``stamp``, another random number after each change; ``segment`` only while it is in doubt
-    taken out  pk ``out#<nibble>``, sk ``<recipient>#<milliseconds>#<provider>``: ``purposes``, ``at``
+    taken out  pk ``out#<nibble>``, sk ``<recipient>#<milliseconds>#<provider>``: ``purposes``, ``seen_at``
     sync       pk ``sync``, sk provider
     notice     pk ``notices``, sk SHA-256: that there is such a text in the ledger table
 
@@ -224,7 +224,9 @@ class DynamoRecords:
             return []
         at = int(self._now().timestamp() * MILLISECONDS)
         sort = f"{recipient.hex()}#{at:015}#{provider}"
-        return [Put(self.table.name, {"pk": f"out#{nibble(recipient)}", "sk": sort, "purposes": purposes, "at": at})]
+        return [
+            Put(self.table.name, {"pk": f"out#{nibble(recipient)}", "sk": sort, "purposes": purposes, "seen_at": at})
+        ]
 
     def _in_parts(self, recipients: Collection[RecipientId], work: Callable[[list[RecipientId]], T]) -> list[T]:
         """Do something for all of them, so many at a time, each part until nobody else is quicker."""
@@ -239,7 +241,7 @@ def taken_out_of(item: Mapping[str, Value]) -> tuple[RecipientId, TakenOut]:
     """When an ESP was seen to hold somebody no longer, as it is stored; raises StoreError when it is damaged."""
     try:
         who, _, provider = str(item["sk"]).split("#", 2)
-        at = EPOCH + int(str(item["at"])) * (EPOCH.resolution * MILLISECONDS)
+        at = EPOCH + int(str(item["seen_at"])) * (EPOCH.resolution * MILLISECONDS)
         return RecipientId(bytes.fromhex(who)), TakenOut(
             provider, at, tuple(map(PurposeId, str(item["purposes"]).split()))
         )

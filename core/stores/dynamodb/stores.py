@@ -13,11 +13,13 @@ from core.model import RecipientId
 from core.ports import Clock
 from core.settings import StoreSettings
 from core.stores import s3
-from core.stores.dynamodb import table
+from core.stores.bundle import Age, Expiry
+from core.stores.dynamodb import retention, table
 from core.stores.dynamodb.address_book import DynamoAddressBook
 from core.stores.dynamodb.api_keys import DynamoKeys
 from core.stores.dynamodb.dead_letters import DynamoDeadLetters
 from core.stores.dynamodb.facts import DynamoPixelFacts
+from core.stores.dynamodb.forms import NIBBLES
 from core.stores.dynamodb.incidents import DynamoIncidents
 from core.stores.dynamodb.ledger import DynamoStore
 from core.stores.dynamodb.lock import DynamoLock
@@ -26,7 +28,6 @@ from core.stores.dynamodb.partner_entries import DynamoPartnerEntries
 from core.stores.dynamodb.proof_history import DynamoProofHistory
 from core.stores.dynamodb.readings import DynamoReadings
 from core.stores.dynamodb.records import DynamoRecords
-from core.stores.dynamodb.retention import remove_opens
 from core.stores.dynamodb.statistics import DynamoStatistics
 from core.stores.dynamodb.writer import DirectCommit
 
@@ -132,9 +133,29 @@ class DynamoStores:
         """What the notary of a log signed last."""
         return DynamoLock(self.records.table, origin)
 
+    def expiry(self, age: Age) -> Expiry:
+        """What deletes old data here; the API's answers expire by themselves."""
+        state, mailings = self.records.table, self.mailings
+
+        def names() -> list[str]:
+            return [record.campaign.id for record in mailings.campaigns()]
+
+        found, shown = self.files("findings"), self.files("snapshots")
+        return Expiry(
+            opens=retention.OldOpens(state, names, age),
+            answers=retention.ExpiringByThemselves(),
+            effects=retention.OldItems(state, [f"out#{shard}" for shard in NIBBLES], "seen_at", 1_000),
+            findings=retention.OldFiles(state, found, "", (".parquet", ".csv")),
+            snapshots=retention.OldSnapshots(state, mailings.campaigns, mailings.rows, mailings.close, age, shown, ""),
+            counters=retention.OldCounters(state, names, self.incidents, age),
+            letters=retention.remove_letters(self.dead_letters),
+            addresses=retention.remove_addresses(self.book),
+            log=retention.DynamoPurgeLog(state, self.book.table),
+        )
+
     def forget_opens(self, recipient: RecipientId) -> int:
         """Delete what is on record of a person's opens; answers how many there were."""
-        return remove_opens(self.records.table)(recipient)
+        return retention.remove_opens(self.records.table)(recipient)
 
     def writer(self) -> DirectCommit:
         """A new writer: each job is a transaction of its own."""

@@ -63,7 +63,7 @@ module "pixelproof" {
 
 
 def ministack_program() -> tuple[str, str]:
-    """The program of ministack, and its Python's version; skips where either is missing, or is not what zips are for."""
+    """The program of ministack and its Python's version; skips where there is none, or none that zips are for."""
     program = shutil.which(os.environ.get(MINISTACK) or "ministack")
     if program is None:
         pytest.skip(f"ministack is not installed: {MINISTACK} names its program")

@@ -167,9 +167,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _running(
-    command: list[str], environment: Mapping[str, str], port: int, folder: str | None = None
-) -> Iterator[str]:
+def _running(command: list[str], environment: Mapping[str, str], port: int, folder: str | None = None) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(  # noqa: S603 - a server that whoever runs the tests has installed
         command, env=dict(environment), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -265,9 +265,7 @@ def test_an_altered_cosignature_is_found(shell: Shell, cosigned: tuple[VerifierK
     assert any("witness.example.com is wrong" in each for each in one["problems"])
 
 
-def test_an_entry_that_no_witness_saw_is_proved_by_the_newest(
-    shell: Shell, cosigned: tuple[VerifierKey, Path]
-) -> None:
+def test_an_entry_that_no_witness_saw_is_proved_by_the_newest(shell: Shell, cosigned: tuple[VerifierKey, Path]) -> None:
     """Its receipt holds no signature of a witness."""
     witness, receipt = cosigned
     shell.team("ledger", "receipt", "new@example.com", "--out", str(receipt))

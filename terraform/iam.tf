@@ -29,8 +29,9 @@ locals {
       esps      = false
     }
     worker = {
-      state     = local.working
-      addresses = local.working
+      state = local.working
+      # Callbacks that nobody understands are kept there; what a large one left half written is removed.
+      addresses = local.keeping
       sends     = []
       takes     = var.ses == null ? ["callbacks"] : ["callbacks", "ses"]
       inbox     = { "callbacks/" = ["s3:GetObject", "s3:DeleteObject"] }
@@ -148,6 +149,22 @@ locals {
         },
         {
           # Without it S3 answers 403 instead of 404 to whoever asks for what is not there.
+          Sid      = "ListStore"
+          Effect   = "Allow"
+          Action   = ["s3:ListBucket"]
+          Resource = [local.bucket_arns.store]
+        },
+      ],
+      name != "http" ? [] : [
+        {
+          # It shows the log to everybody, and receipts hold proofs from it. Tiles are named by their number.
+          Sid      = "ReadLog"
+          Effect   = "Allow"
+          Action   = ["s3:GetObject"]
+          Resource = ["${local.bucket_arns.store}/log/*"]
+        },
+        {
+          # Without it S3 answers 403 instead of 404 for a log that is still to begin.
           Sid      = "ListStore"
           Effect   = "Allow"
           Action   = ["s3:ListBucket"]

@@ -197,6 +197,11 @@ class Stack:
         held = self.clients["s3"].list_objects_v2(Bucket=self.said["buckets"][bucket], Prefix=prefix)
         return [each["Key"] for each in held.get("Contents", [])]
 
+    def covered(self) -> int:
+        """How many entries are under the newest checkpoint in the bucket (c2sp.org/tlog-checkpoint)."""
+        found = self.clients["s3"].get_object(Bucket=self.said["buckets"]["store"], Key="log/checkpoint")
+        return int(found["Body"].read().decode().splitlines()[1])
+
     def logged(self) -> str:
         """All that the local AWS wrote, the functions' own lines among it."""
         return (self.aws.certificate.parent / "ministack.log").read_text("utf-8", "replace")

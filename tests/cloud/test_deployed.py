@@ -101,10 +101,11 @@ def test_each_task_has_the_rights_that_it_needs(stack: Stack, task: str) -> None
 
 
 def test_the_schedule_calls_the_tasks(stack: Stack) -> None:
-    """A new entry comes under a checkpoint in S3 without anybody's doing."""
-    eventually(lambda: "log/checkpoint" in stack.listed("store", "log/"))
-    before = stack.logged().count('"task":"notarise"')
-    eventually(lambda: stack.logged().count('"task":"notarise"') > before)
+    """A new entry comes under a checkpoint in S3 without anybody's doing, the stream's function apart."""
+    with stack.paused("stream"):
+        stack.team.say(Action.WITHDRAWN, "performance", address="scheduled@example.com")
+        size = stack.team.services.store.size()
+        eventually(lambda: stack.covered() >= size)
 
 
 def test_a_poison_message_is_set_aside_and_can_be_replayed(stack: Stack) -> None:
@@ -131,6 +132,22 @@ def test_a_poison_message_is_set_aside_and_can_be_replayed(stack: Stack) -> None
     sqs.delete_message(QueueUrl=dead, ReceiptHandle=found[0]["ReceiptHandle"])
     eventually(lambda: stack.team.state("performance", LARGE) == "withdrawn")
     eventually(lambda: stack.listed("inbox", "callbacks/") == [])
+
+
+def test_a_large_callback_that_nobody_understands_is_kept(stack: Stack) -> None:
+    """It is larger than an item of DynamoDB can be, so that its rest is written, and announced, apart."""
+    noise = base64.b64encode(Random(8).randbytes(400_000)).decode()  # noqa: S311 - hardly to be compressed
+    now = int(stack.team.services.now().timestamp())
+    assert stack.post(by_sendgrid(json.dumps({"not": "a list", "noise": noise}).encode(), now)) == 200
+    eventually(lambda: sum(stack.team.services.dead_letters.counts().values()) == 1)
+
+
+def test_the_log_is_shown_to_everybody(stack: Stack) -> None:
+    """The HTTP API reads it from the bucket, and a receipt holds proofs from it."""
+    assert stack.http.get("/log/checkpoint").status_code == 200
+    receipt = stack.http.get(f"{stack.team.choices_path(READER)}/receipt")
+    assert receipt.status_code == 200
+    assert receipt.json()["receipts"]
 
 
 def test_a_partners_file_is_reconciled(stack: Stack) -> None:

@@ -16,7 +16,10 @@ from connectors.simulators.serving import simulated
 from core.settings import load_secrets
 from tests.callback_desk import SECRETS
 from tests.cloud.stack import Stack, build, deploy, ministack_program, running
+from tests.contract.conftest import ground, servers
 from tests.terraform_module import module
+
+__all__ = ["ground", "servers"]  # fixtures of others that these tests take
 
 PARTNER = '\n[[partners]]\nname = "Leads Ltd"\ncontrollers = ["Marché des Lices"]\n'
 STORE = '\n[store]\nkind = "dynamodb"\ntables = "${tables}"\nbucket = "${bucket}"\n'

@@ -35,7 +35,7 @@ REMEDIES: Mapping[IncidentKind, str] = {
     IncidentKind.UNTRACKED: "run `pixelproof doctor`: something at the ESP tracks mail that must not be tracked",
     IncidentKind.WITHDRAWN: "the hosted pixel stops with the withdrawal, the ESP's own does not: prefer the hosted one",
     IncidentKind.UNKNOWN_CAMPAIGN: "have the ESP track no mail that was not sent through `pixelproof campaigns`",
-    IncidentKind.LOG: "run `pixelproof ledger verify`, which tells what differs; put a genuine copy back",
+    IncidentKind.LOG: "run `pixelproof ledger verify`, which tells what differs, before anything is restored",
 }
 
 

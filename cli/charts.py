@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from cli.wording import percent
+
 INK = "#1f5f8b"
 _RULE, _GAP = "#8a8a8a", "#6b6b6b"
 _WIDTH, _LABEL, _ROW = 720, 200, 26
@@ -62,7 +64,7 @@ def _line(share: float) -> str:
     y = _HEIGHT - share * (_HEIGHT - 14)
     return (
         f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH}" y2="{y:.1f}" stroke="{_RULE}" stroke-width="0.6"/>'
-        f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{share:.0%}</text>'
+        f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{percent(share)}</text>'
     )
 
 

@@ -17,7 +17,8 @@ from rich.console import Console
 from cli.consents import Address
 from cli.dossier_sections import paper
 from cli.output import FINDINGS, Config, Json, emit, services
-from cli.paper import PRIVATE_FOLDER, rendered, written
+from cli.paper import PRIVATE_FOLDER, Language, rendered, written
+from cli.wording import say, spoken
 from core.addresses import normalise
 from core.dossier import Dossier, Dossiers
 from core.errors import InputError, SettingsError
@@ -34,14 +35,21 @@ PAGE, PDF, SUMS = "dossier.html", "dossier.pdf", "SHA256SUMS"
 _CAMPAIGN = ("campaign", "applied_at", "released_at", "pixel", "basis", "reason", "purposes", "snapshot_sha256")
 
 
-def dossier(address: Address, out: Out, font: Font = None, config: Config = None, as_json: Json = False) -> None:
+def dossier(
+    address: Address,
+    out: Out,
+    font: Font = None,
+    language: Language = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
     """Write a person's dossier: a page, a PDF, the receipts, the texts that were shown, and the same as JSON and CSV.
 
     It holds the address, so its files can be read by their owner alone. Exit code 1 when nothing is held.
     """
     known = normalise(address)
     _free(out)
-    with services(config) as s:
+    with services(config) as s, spoken(language, s.settings.default_language):
         recipient = s.identify(known)
         dossiers = Dossiers(s.store, s.people, s.receipts, s.records, s.mailings, tuple(s.settings.providers))
         made = dossiers.of(recipient, known)
@@ -94,23 +102,23 @@ def _files(
 def commands(receipts: Sequence[Receipt]) -> list[str]:
     """What verifies a dossier, to be typed."""
     lines = [
-        "# nothing in this folder was changed since it was written",
+        "# " + say("nothing in this folder was changed since it was written"),
         f"sha256sum --check {SUMS}",
-        "# each text has the hash that its file is named by, and the entries name",
+        "# " + say("each text has the hash that its file is named by, and the entries name"),
         "sha256sum notices/*.txt",
-        "# an entry has the hash that stands beside it (RFC 6962: a zero byte, then the entry)",
+        "# " + say("an entry has the hash that stands beside it (RFC 6962: a zero byte, then the entry)"),
         "(printf '\\0'; jq -j .entry receipts/0001.json) | sha256sum; jq -r .entry_hash receipts/0001.json",
     ]
     if any(msgspec.to_builtins(receipt).get("proof") for receipt in receipts):
         lines += [
-            "# each entry stands in the log, by the log's public key alone and without the sender",
+            "# " + say("each entry stands in the log, by the log's public key alone and without the sender"),
             "pixelproof receipt verify receipts/0001.json --key PUBLIC_KEY",
         ]
     return [
         *lines,
-        "# where the ledger is: the chains, the tree and the states made of them",
+        "# " + say("where the ledger is: the chains, the tree and the states made of them"),
         "pixelproof ledger verify",
-        "# the snapshot of a campaign is the one of that day: compare with the SHA-256 in campaigns.csv",
+        "# " + say("the snapshot of a campaign is the one of that day: compare with the SHA-256 in campaigns.csv"),
         "sha256sum data/snapshots/*.parquet",
     ]
 

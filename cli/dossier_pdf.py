@@ -17,6 +17,7 @@ from fpdf.enums import XPos, YPos
 from fpdf.fonts import FontFace
 
 from cli.paper import Paper, Section, Table
+from cli.wording import say, spoken
 from core.errors import InputError
 
 FONTS = (
@@ -67,12 +68,13 @@ def pdf(paper: Paper, at: datetime, font: Path | None = None) -> bytes:
         )
     document.set_creation_date(at)
     document.set_title(paper.title)
-    document.set_lang("en")
+    document.set_lang(paper.language.replace("_", "-"))
     document.add_page()
     document.heading(paper.title, 16)
     document.paragraph(paper.lead)
-    for section in paper.sections:
-        document.section(section)
+    with spoken(paper.language):
+        for section in paper.sections:
+            document.section(section)
     return bytes(document.output())
 
 
@@ -124,7 +126,7 @@ class _Document(FPDF):
         if section.lead:
             self.paragraph(section.lead)
         for name, value in section.facts:
-            self.paragraph(f"{name}: {value}")
+            self.paragraph(say("%(name)s: %(value)s", name=name, value=value))
         for table in section.tables:
             self._table(table)
         for text in section.texts:
@@ -141,7 +143,7 @@ class _Document(FPDF):
     def _table(self, table: Table) -> None:
         self.heading(table.caption, _SIZE)
         if not table.rows:
-            self.paragraph("None.")
+            self.paragraph(say("None."))
             return
         self.set_font(self._family, size=_SMALL)
         with self.table(

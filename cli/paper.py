@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from cli.wording import language, moment, number, say, spoken
 from core.errors import SettingsError
+
+Language = Annotated[
+    str | None,
+    typer.Option("--language", help="The language to write in: en or fr.", show_default="default_language"),
+]
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
@@ -55,18 +63,20 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """A whole page."""
+    """A whole page. ``language``: the one that is spoken when it is made."""
 
     title: str
     lead: str
     sections: Sequence[Section]
+    language: str = field(default_factory=language)
 
 
 def rendered(paper: Paper) -> str:
-    """The page as HTML, in English; every text of another language says so."""
+    """The page as HTML; every text of another language says so."""
     text = (resources.files("cli") / "templates" / "paper.html").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(text).render(paper=paper)
+    with spoken(paper.language):
+        return environment.from_string(text).render(paper=paper, _=say)
 
 
 def written(path: Path, content: bytes) -> None:
@@ -87,17 +97,17 @@ def written(path: Path, content: bytes) -> None:
 
 def when(at: datetime | None) -> str:
     """A time for readers, in UTC."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at else "not known"
+    return moment(at) if at else say("not known")
 
 
 def span(seconds: float) -> str:
     """A span of time for readers: two units, the larger first."""
     if seconds < 1:
-        return "under a second"
+        return say("under a second")
     units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
     rest, told = int(seconds), []
     for name, size in units:
         n, rest = divmod(rest, size)
         if n:
-            told.append(f"{n} {name}")
+            told.append(f"{number(n)} {say(name)}")
     return " ".join(told[:2])

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser
 
 from cli.demo.files import add_secrets, write_settings
 from cli.main import run
+from cli.wording import catalogues
 from connectors.simulators.base import Simulator
 from connectors.simulators.sendgrid import SendGridSimulator
 from connectors.simulators.serving import listen, served, simulated, url_of
@@ -26,6 +27,7 @@ from core.checkpoints import KEYS
 from core.stores.embedded import LOG, SNAPSHOTS
 from tests.axe import violations, with_axe
 from tests.browser import SCHEMES, chromium, needs_chromium, screenshot, sideways
+from tests.paper_texts import Texts
 from webhooks.app import create_app
 from webhooks.assembly import Services
 
@@ -276,6 +278,71 @@ def test_proofs_are_erased_when_that_is_meant(command: Command, folder: Path) ->
     assert [each["source"] for each in told["record"]["entries"]] == ["erasure"]
     command("report", "--out", str(folder / "report.html"))
     assert command("erase", ADDRESS, "--proofs", "--yes")["proofs"] == 0
+
+
+# In French
+
+
+def _papers(command: Command, folder: Path, language: str) -> list[str]:
+    """Both pages in a language, as HTML."""
+    report, out = folder / f"{language}.html", folder / f"zoe-{language}"
+    command("report", "--out", str(report), "--period", "2026-01..2030-12", "--with-doctor", "--language", language)
+    command("dossier", ADDRESS, "--out", str(out), "--language", language)
+    return [report.read_text("utf-8"), (out / "dossier.html").read_text("utf-8")]
+
+
+@pytest.mark.usefixtures("esp")
+def test_a_french_page_says_nothing_in_english(command: Command, folder: Path) -> None:
+    """Alike in both languages are names, ids, commands and what settings say; findings are English, and marked so."""
+    french, settings = catalogues()["fr"], (folder / "pixelproof.toml").read_text("utf-8")
+    for english_page, french_page in zip(*(_papers(command, folder, name) for name in ("en", "fr")), strict=True):
+        english, other = Texts(english_page), Texts(french_page)
+        assert (english.language, other.language) == ("en", "fr")
+        told = {*other.found, *other.labels}
+        assert [text for text in told if french.get(text, text) != text] == []
+        alike = told & {*english.found, *english.labels}
+        sentences = {text for text in alike if re.search(r"[a-z]{2,}[ :;]+[a-z]{2,}", text) and not _command(text)}
+        assert {text for text in sentences if text not in settings} == set()
+    assert '<td lang="en">' in (folder / "fr.html").read_text("utf-8")
+
+
+def _command(text: str) -> bool:
+    return text.startswith(("sha256sum", "pixelproof", "(printf"))
+
+
+@pytest.mark.usefixtures("esp")
+def test_the_language_is_the_settings_unless_it_is_named(command: Command, folder: Path) -> None:
+    """A page goes by default_language; JSON and CSV are the same in both; what there is not is refused."""
+    english, french = folder / "zoe-en", folder / "zoe-fr"
+    _papers(command, folder, "en")
+    settings = folder / "pixelproof.toml"
+    text = re.sub(r"(?m)^default_language.*\n", "", settings.read_text("utf-8"))
+    settings.write_text(f'default_language = "fr"\n{text}', "utf-8")
+    command("dossier", ADDRESS, "--out", str(french))
+    command("report", "--out", str(folder / "report.html"))
+    for page in (french / "dossier.html", folder / "report.html"):
+        assert '<html lang="fr">' in page.read_text("utf-8")
+    assert (english / "campaigns.csv").read_bytes() == (french / "campaigns.csv").read_bytes()
+    one, other = (json.loads((out / "dossier.json").read_text("utf-8")) for out in (english, french))
+    assert {**one["record"], "as_of": ""} == {**other["record"], "as_of": ""}
+    error = command("report", "--out", str(folder / "no.html"), "--language", "xx", code=2)["error"]
+    assert error == "--language: there are en, fr"
+    assert not (folder / "no.html").exists()
+
+
+@needs_chromium
+@with_axe
+@pytest.mark.usefixtures("esp")
+def test_axe_finds_nothing_on_the_french_pages(command: Command, folder: Path, browser: Browser) -> None:
+    """French words are longer: nothing sticks out sideways, narrow or wide."""
+    _papers(command, folder, "fr")
+    for file in (folder / "fr.html", folder / "zoe-fr" / "dossier.html"):
+        with browser.new_context(bypass_csp=True) as context:
+            page = context.new_page()
+            page.goto(file.as_uri())
+            for width in (320, 1280):
+                page.set_viewport_size({"width": width, "height": 900})
+                assert (sideways(page), violations(page)) == ([], [])
 
 
 # In a browser

@@ -12,18 +12,23 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from babel.messages.extract import extract
 
 from cli import dossier_pdf
 from cli.dossier import commands
 from cli.dossier_pdf import FONTS, NoPdf, pdf
-from cli.dossier_sections import paper
-from cli.paper import Paper, Section, Table, Text, rendered
+from cli.dossier_sections import ACTIONS, PIXELS, REACHED, paper
+from cli.paper import Paper, Section, Table, Text, rendered, span, when
+from cli.wording import catalogues, number, percent, say, spoken
+from core.account import Severity
 from core.dossier import Dossier, Dossiers, Progress
 from core.errors import InputError
+from core.incidents import REMEDIES, IncidentKind
 from core.ledger import Recording
 from core.model import (
     TO_ASK,
     Action,
+    Basis,
     Campaign,
     CampaignId,
     CampaignKind,
@@ -33,8 +38,12 @@ from core.model import (
     PixelMode,
     PurposeId,
     RecipientId,
+    Role,
+    State,
 )
+from core.reconcile import VERDICTS
 from core.records import Confirmed
+from core.retention import Kind
 from tests.mailings_in_store import applied
 from tests.unit.conftest import ADA, START
 from webhooks.assembly import Services
@@ -298,3 +307,88 @@ def test_a_long_page_has_all_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     heads = ("One", "Two", "Three")
     document = streams(pdf(Paper("a", "b", [Section("c", tables=[Table("d", heads, rows)])]), START))
     assert all(f"row{number:03}".encode() in document for number in range(150))
+
+
+# In French
+
+
+CLI = Path(dossier_pdf.__file__).parent
+KEYWORDS = {"say": None, "_all": None, "_": None}
+
+
+def extracted(name: str) -> set[str]:
+    """The messages that a module asks for by name."""
+    with (CLI / f"{name}.py").open("rb") as source:
+        found = [message for _, message, _, _ in extract("python", source, keywords=KEYWORDS)]
+    return {m for message in found for m in (message if isinstance(message, tuple) else (message,)) if m}
+
+
+def test_every_message_is_in_the_catalogues() -> None:
+    """What the modules say and what the enumerations are called; English ones are their own ids."""
+    kinds = (State, Basis, Mechanism, Role, Severity, Kind, IncidentKind)
+    used = {each.value.replace("_", " ") for kind in kinds for each in kind}
+    used |= {name.replace("_", " ") for name in VERDICTS}
+    used |= {*ACTIONS.values(), *PIXELS.values(), *REACHED.values(), *REMEDIES.values()}
+    chosen = ("yes", "no: an answer is outstanding")  # what is said by a condition is extracted in one piece
+    for name in ("report", "report_sections", "dossier", "dossier_sections", "dossier_pdf", "paper", "charts"):
+        used |= {
+            message for message in extracted(name) if not message.startswith(("yesno", "The ESPs were asked too.The"))
+        }
+    used = {message for message in used if "No entry names a notice." not in message} | {*chosen}
+    english, french = catalogues()["en"], catalogues()["fr"]
+    assert used <= english.keys()
+    assert all(message == words for message, words in english.items())
+    for message, words in french.items():
+        assert sorted(re.findall(r"%\(\w+\)s", message)) == sorted(re.findall(r"%\(\w+\)s", words))
+        words.encode("cp1252")
+
+
+def test_numbers_times_and_spans_are_french() -> None:
+    """With the comma, the no-break spaces and the names of the months; outside it is English again."""
+    at = datetime(2026, 10, 5, 13, 4, 5, tzinfo=UTC)
+    with spoken("fr"):
+        assert (number(12_345), percent(0.125, 1), percent(0.5)) == ("12\xa0345", "12,5\xa0%", "50\xa0%")
+        assert (when(at), span(90_000)) == ("5 oct. 2026, 13:04:05 UTC", "1 j 1 h")
+    assert (number(12_345), percent(0.125, 1), when(at)) == ("12,345", "12.5%", "2026-10-05 13:04:05 UTC")
+    with pytest.raises(InputError, match="--language: there are en, fr"), spoken("de"):
+        pass
+    with spoken(None, "de") as language:
+        assert language == "en"
+
+
+def test_why_a_pixel_came_is_told_in_french(services: Services, record: Record) -> None:
+    """Each form of reason that the rules write, on a page that says it is French."""
+    record(Action.GIVEN)
+    made_of = made(services).of(ADA, ADDRESS)
+    campaign = Campaign(CampaignId("spring"), "ses", CampaignKind.REQUESTED, (PERFORMANCE,), Mechanism.HOSTED)
+    applied(services, campaign, {ADA: PixelMode.INDIVIDUAL})
+    (mailed,) = made(services).of(ADA, ADDRESS).mailed
+    reasons = {
+        "consent for performance, x": "consentement pour performance, x",
+        "performance: withdrawn; counted in the aggregate only": (
+            "performance\xa0: retiré\xa0; compté seulement dans l\u2019agrégat"
+        ),
+        "the campaign carries no pixel": "la campagne ne porte aucun pixel",
+        "as told": "as told",
+    }
+    told_of = msgspec.structs.replace(
+        made_of, mailed=tuple(msgspec.structs.replace(mailed, reason=reason) for reason in reasons)
+    )
+    with spoken("fr"):
+        page = paper(told_of, "Expéditeur", commands([]))
+    assert [row[3] for row in page.sections[5].tables[0].rows] == [*reasons.values()]
+    assert '<html lang="fr">' in rendered(page)
+    with spoken("en"):
+        assert [row[3] for row in paper(told_of, "s", []).sections[5].tables[0].rows] == [*reasons]
+
+
+def test_a_french_pdf_is_french_without_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its words have no letter that the fonts of every reader lack, and it says its language."""
+    monkeypatch.setattr(dossier_pdf, "FONTS", ())
+    with spoken("fr"):
+        leads = [say(message) for message in catalogues()["fr"] if "%" not in message]
+        page = Paper("Dossier", "\n".join(leads), [Section("a", facts=[("b", "c")], tables=[Table("d", ("e",), [])])])
+    document = pdf(page, START)
+    assert b"/Lang (fr)" in document
+    for part in ("b : c", "Néant.", "État", "différent", "journal différent de ce qui a été signé"):
+        assert part.encode("cp1252") in streams(document), part

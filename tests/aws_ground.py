@@ -74,11 +74,14 @@ class Servers:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._running: dict[str, str] = {}
+        self._clients: list[Client] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_ended: object) -> None:
+        for client in self._clients:
+            client.close()
         self._stack.close()
 
     def url(self, kind: str) -> str:
@@ -98,11 +101,13 @@ class Servers:
         """Drop those tables: moto copies all that it holds for each transaction."""
         for definition in DEFINITIONS:
             ground.client.delete_table(TableName=table_name(ground.prefix, definition["table"]))
+        while self._clients:  # each holds some megabytes
+            self._clients.pop().close()
 
     def client(self, url: str) -> Client:
         """Another client, closed in the end. It tries everything once, so that faults are met at once."""
         client = connect(REGION, url, KEYS, attempts=1, patience=DEADLINE)
-        self._stack.callback(client.close)
+        self._clients.append(client)
         return client
 
 

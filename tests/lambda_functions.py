@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ from typing import Any
 
 import boto3
 import pytest
+import structlog
 from dotenv import dotenv_values
 
 from cli.demo.files import write_settings
 from cli.setup import fresh_keys
+from core.logs import ROOT
 from tests.aws_ground import KEYS, REGION, Ground
 from tests.callback_desk import SECRETS, Signed
 from tests.installation import ADDRESS, Team
@@ -185,6 +188,10 @@ def deployed(
 
 def _forget() -> None:
     """Make the next call a cold start."""
+    structlog.reset_defaults()
+    logger = logging.getLogger(ROOT)
+    logger.handlers = []
+    logger.setLevel(logging.NOTSET)
     for cached in (configuration.services, http._adapter, http._loop, worker._worker):
         cached.cache_clear()
 

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-TABLES = ("claim", "record", "wording", "covers", "first_use", "terms")
+TABLES = ("claim", "record", "wording", "covers", "repeated", "first_use", "terms")
 
 
 def main(rules: Path, folder: Path) -> None:

@@ -22,6 +22,7 @@ from core.model import Action
 from core.settings import load, load_secrets
 from core.stores.sqlite import SqliteBatch, SqliteStore
 from core.verify import verify
+from tests.embedded import database_of
 from tests.installation import ADDRESS, Team
 from webhooks.app import create_app, page_settings
 from webhooks.assembly import Services
@@ -301,10 +302,11 @@ def test_a_choice_that_could_not_be_stored_is_not_confirmed(team: Team, monkeypa
     assert press(team, "accept_all") == 200
 
 
-def test_health(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health(team: Team) -> None:
     """Healthy while the seal is genuine; 503 when it is not."""
     assert team.client.get("/healthz").json() == {"status": "ok"}
     press(team, "accept_all")
-    monkeypatch.setattr(team.services.store, "_seal_key", b"another key")
+    with database_of(team.services).transaction() as connection:
+        connection.execute("UPDATE seal SET mac=zeroblob(32)")
     answer = team.client.get("/healthz")
     assert (answer.status_code, msgspec.json.decode(answer.content)["status"] == "ok") == (503, False)

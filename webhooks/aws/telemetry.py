@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -33,6 +33,18 @@ class _Correlated(JsonLines):
         return super().format(record)
 
 
+class _Stderr:
+    """What ``sys.stderr`` is at the moment of writing."""
+
+    def write(self, text: str) -> int:
+        """Write it."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Have it written."""
+        sys.stderr.flush()
+
+
 def begin() -> None:
     """Have the product's logs written as JSON lines; to be called once."""
     to_stderr(getattr(logging, os.environ.get("PIXELPROOF_LOG_LEVEL", "INFO").upper(), logging.INFO))
@@ -40,7 +52,7 @@ def begin() -> None:
         handler.setFormatter(_Correlated())
     structlog.configure(
         processors=[_correlate, structlog.processors.add_log_level, structlog.processors.JSONRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Stderr())),
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )
 

@@ -6,13 +6,12 @@ its own in it.
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -111,27 +110,28 @@ class Servers:
         return client
 
 
+MOTO = """
+import logging, sys, threading
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for each request
+app, turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def in_turn(environ, start_response):
+    with turn:  # its transactions are none to one another
+        return app(environ, start_response)
+
+make_server("127.0.0.1", int(sys.argv[1]), in_turn, threaded=True).serve_forever()
+"""
+
+
 @contextmanager
 def moto() -> Iterator[str]:
-    """A moto server in this process, spoken to over HTTP; it has S3 and SQS too."""
-    server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
-    serving = pytest.importorskip("werkzeug.serving", reason="moto[server] is not installed")
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for each request
-    app, turn = server.DomainDispatcherApplication(server.create_backend_app), threading.Lock()
-
-    def in_turn(environ: Any, start_response: Any) -> Any:  # noqa: ANN401 - WSGI
-        with turn:  # its transactions are none to one another
-            return app(environ, start_response)
-
-    running = serving.make_server("127.0.0.1", 0, in_turn, threaded=True)
-    thread = threading.Thread(target=running.serve_forever, name="moto", daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{running.server_port}"
-    finally:
-        running.shutdown()
-        thread.join(DEADLINE)
-        running.server_close()
+    """A moto server, spoken to over HTTP; it has S3 and SQS too. In a process of its own, for it keeps what it did."""
+    pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    port = _free_port()
+    with _running([sys.executable, "-c", MOTO, str(port)], os.environ, port) as url:
+        yield url
 
 
 @contextmanager

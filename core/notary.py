@@ -271,7 +271,8 @@ class Notary:
     def _publish(self, head: Head) -> Head:
         size = head.checkpoint.size
         try:
-            self.files.put(f"{ALL}{size}", head.raw, immutable=True)
+            if self.files.read(f"{ALL}{size}") != head.raw:  # where nothing is new, nothing is written
+                self.files.put(f"{ALL}{size}", head.raw, immutable=True)
         except FileDiffers:
             kept = self.head(size)  # under another key, maybe
             if kept is None or kept.checkpoint != head.checkpoint:

@@ -7,7 +7,7 @@ it deleted, so that a purge may be interrupted at any time and run again, and it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -90,6 +90,10 @@ class Purged:
 
     purge: Purge
     deleted: int
+
+
+Age = Callable[[str], datetime | None]
+"""When a campaign was last applied or released; None when that is not known."""
 
 
 class Expiring(Protocol):

@@ -130,7 +130,7 @@ def moto() -> Iterator[str]:
     """A moto server, spoken to over HTTP; it has S3 and SQS too. In a process of its own, for it keeps what it did."""
     pytest.importorskip("moto.server", reason="moto[server] is not installed")
     port = _free_port()
-    with _running([sys.executable, "-c", MOTO, str(port)], os.environ, port) as url:
+    with running([sys.executable, "-c", MOTO, str(port)], os.environ, port) as url:
         yield url
 
 
@@ -143,7 +143,7 @@ def ministack() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as home:
         port = _free_port()
         environment = {"PATH": os.environ["PATH"], "HOME": home, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port)}
-        with _running([program], environment, port) as url:
+        with running([program], environment, port) as url:
             yield url
 
 
@@ -155,7 +155,7 @@ def dynamodb_local() -> Iterator[str]:
         pytest.skip(f"{LOCAL} names no DynamoDB Local")
     port = _free_port()
     words = [*shlex.split(command), "-inMemory", "-disableTelemetry", "-port", str(port)]
-    with tempfile.TemporaryDirectory() as folder, _running(words, os.environ, port, folder) as url:
+    with tempfile.TemporaryDirectory() as folder, running(words, os.environ, port, folder) as url:
         yield url
 
 
@@ -172,7 +172,8 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _running(command: list[str], environment: Mapping[str, str], port: int, folder: str | None = None) -> Iterator[str]:
+def running(command: list[str], environment: Mapping[str, str], port: int, folder: str | None = None) -> Iterator[str]:
+    """Start a server that listens on this port of this machine, and end it; answers its URL once it takes requests."""
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(  # noqa: S603 - a server that whoever runs the tests has installed
         command, env=dict(environment), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

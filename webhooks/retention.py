@@ -9,8 +9,7 @@ from core.errors import StoreError
 from core.leaving import LeftAddresses, OldLetters
 from core.ledger import campaign_chain, parse_campaign
 from core.ports import LedgerStore
-from core.retention import Kind, Retention, spans
-from core.stores.retention import Age
+from core.retention import Age, Kind, Retention, spans
 
 if TYPE_CHECKING:
     from webhooks.assembly import Services

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol, TypeVar
 
 from core.api_keys import KeyStore
@@ -20,7 +19,7 @@ from core.proofs.claims import PartnerEntries
 from core.proofs.history import History
 from core.records import AddressBook, Mailings, Readings, Records
 from core.reporting import Statistics
-from core.retention import Expiring, Purge, PurgeLog
+from core.retention import Age, Expiring, Purge, PurgeLog
 from core.transfer import Movable
 
 T = TypeVar("T")
@@ -106,10 +105,6 @@ class Expiry:
     letters: Callable[[Sequence[int], Purge], int]
     addresses: Callable[[Sequence[RecipientId], Purge], int]
     log: PurgeLog
-
-
-Age = Callable[[str], datetime | None]
-"""When a campaign was last applied or released; None when that is not known."""
 
 
 class Stores(Protocol):

@@ -11,6 +11,7 @@ from core.checkpoint_lock import FolderLock
 from core.files import FolderFiles
 from core.model import RecipientId
 from core.ports import Clock
+from core.retention import Age
 from core.stores import (
     address_book,
     api_keys,
@@ -132,7 +133,7 @@ class EmbeddedStores:
         """What the notary signed last."""
         return FolderLock(self._folder / LOG)
 
-    def expiry(self, age: retention.Age) -> Expiry:
+    def expiry(self, age: Age) -> Expiry:
         """What deletes old data here."""
         from core.stores.bundle import Expiry
 

@@ -19,7 +19,7 @@ import msgspec
 from core.errors import StoreError
 from core.model import RecipientId
 from core.records import NO_EDITION, CampaignRecord, Mailings
-from core.retention import Kind, Purge, Purged
+from core.retention import Age, Kind, Purge, Purged
 from core.stores.database import Database, in_chunks
 from core.stores.mailings import CHUNK, DELETE_CHUNK
 
@@ -30,9 +30,6 @@ CREATE TABLE IF NOT EXISTS purge(
 """
 
 _NOTE = "INSERT INTO purge VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET deleted=deleted+excluded.deleted"
-
-Age = Callable[[str], datetime | None]
-"""When a campaign was last applied or released; None when that is not known."""
 
 
 def noted(db: Database, purge: Purge, work: Callable[[sqlite3.Connection], int]) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -18,8 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from core.errors import SettingsError, StoreError
+from core.errors import StoreError
 from core.files import Content, FileDiffers, checked, content_type, same
+from core.stores.aws import connected
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -32,7 +32,6 @@ ATTEMPTS = 5
 """Of each request, by botocore's standard mode."""
 AT_ONCE = 16
 """Objects that are written at the same time."""
-SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 _TRIES = 5
 """Of a conditional write that meets another one of the same object under way (409)."""
@@ -45,7 +44,6 @@ _ADVICE = {
     "AccessDenied": "the role of this process may not do that, or the object is locked",
     "InvalidAccessKeyId": "the credentials are not AWS's",
 }
-_LOGGERS = ("boto3", "botocore", "urllib3")
 _LASTING = "max-age=31536000, immutable"
 _CHANGING = "no-cache"
 
@@ -61,28 +59,19 @@ def connect(region: str | None, endpoint_url: str | None = None, secrets: Mappin
     Raises:
         SettingsError: no region or no credentials are to be found.
     """
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    for name in _LOGGERS:  # at finer levels they log whole requests
-        logging.getLogger(name).setLevel(logging.WARNING)
-    config = Config(
+    client = connected(
+        "s3",
+        "bucket",
+        region,
+        endpoint_url,
+        secrets,
         connect_timeout=CONNECT,
         read_timeout=READ,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         max_pool_connections=AT_ONCE,
         s3={"addressing_style": "path" if endpoint_url else "auto"},
     )
-    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-    keys = {name: (secrets or {}).get(secret) for name, secret in zip(names, SECRETS, strict=True)}
-    try:
-        session = boto3.session.Session(region_name=region, **keys)  # type: ignore[arg-type]  # names of its own
-        if session.get_credentials() is None:
-            raise SettingsError("[store] bucket: no AWS credentials; set AWS_ACCESS_KEY_ID or a role")
-        return session.client("s3", endpoint_url=endpoint_url, config=config)
-    except (BotoCoreError, ValueError) as error:
-        raise SettingsError(f"[store] region, endpoint_url: {type(error).__name__}") from None
+    return cast("S3Client", client)
 
 
 class S3Files:

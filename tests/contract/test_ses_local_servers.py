@@ -9,13 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from connectors.ses.certificates import HttpCertificates
@@ -30,6 +26,7 @@ from connectors.simulators.serving import listen
 from core.account import Severity
 from core.errors import VerificationError
 from core.model import EventKind
+from tests.aws_ground import running
 from tests.contract.ses_bench import PURPOSES
 
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
@@ -76,32 +73,8 @@ def ministack(tmp_path: Path) -> Iterator[str]:
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
     }
-    with _running([program], environment, f"http://127.0.0.1:{port}") as url:
+    with running([program], environment, port) as url:
         yield url
-
-
-@contextmanager
-def _running(command: list[str], environment: dict[str, str], url: str) -> Iterator[str]:
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # noqa: S603 - found on the path
-        try:
-            _await(url)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(DEADLINE)
-
-
-def _await(url: str) -> None:
-    end = time.monotonic() + DEADLINE
-    while True:
-        try:
-            httpx.get(url, timeout=1)
-        except httpx.HTTPError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)
-        else:
-            return
 
 
 def test_moto_takes_the_topic_its_policy_and_the_subscription(moto: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
-from core.errors import SettingsError, StoreError
+from core.errors import StoreError
+from core.stores.aws import connected
 
 CONNECT = 3.0
 """Seconds to reach DynamoDB."""
@@ -19,9 +19,6 @@ ATTEMPTS = 5
 CONNECTIONS = 32
 """Kept open at once."""
 
-SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-
-_LOGGERS = ("boto3", "botocore", "urllib3")
 _CODE = re.compile(r"[A-Za-z]{1,60}")
 _ADVICE = {
     "ResourceNotFoundException": "there is no such table in this region: see [store] tables and region",
@@ -114,27 +111,18 @@ def connect(
     Raises:
         SettingsError: no region or no credentials are to be found.
     """
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    for name in _LOGGERS:  # at finer levels they log whole requests
-        logging.getLogger(name).setLevel(logging.WARNING)
-    config = Config(
+    client = connected(
+        "dynamodb",
+        'kind = "dynamodb"',
+        region,
+        endpoint_url,
+        secrets,
         connect_timeout=CONNECT,
         read_timeout=patience,
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=CONNECTIONS,
     )
-    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-    keys = {name: (secrets or {}).get(secret) for name, secret in zip(names, SECRETS, strict=True)}
-    try:
-        session = boto3.session.Session(region_name=region, **keys)  # type: ignore[arg-type]  # names of its own
-        if session.get_credentials() is None:
-            raise SettingsError('[store] kind = "dynamodb": no AWS credentials; set AWS_ACCESS_KEY_ID or a role')
-        return cast("Client", session.client("dynamodb", endpoint_url=endpoint_url, config=config))
-    except (BotoCoreError, ValueError) as error:
-        raise SettingsError(f"[store] region, endpoint_url: {type(error).__name__}") from None
+    return cast("Client", client)
 
 
 @contextmanager

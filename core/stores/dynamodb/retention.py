@@ -22,7 +22,7 @@ from core.files import Files
 from core.incidents import Incidents
 from core.model import RecipientId
 from core.records import NO_EDITION, CampaignRecord
-from core.retention import Kind, Purge, Purged
+from core.retention import Age, Kind, Purge, Purged
 from core.stores.dynamodb.address_book import DynamoAddressBook
 from core.stores.dynamodb.dead_letters import DynamoDeadLetters
 from core.stores.dynamodb.forms import (
@@ -50,7 +50,6 @@ from core.stores.dynamodb.table import (
     text,
     transact,
 )
-from core.stores.retention import Age
 
 TOGETHER = 99
 """Items deleted in one transaction: the note of it makes it a hundred."""

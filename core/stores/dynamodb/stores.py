@@ -11,9 +11,10 @@ from core.checkpoint_lock import CheckpointLock
 from core.files import Files
 from core.model import RecipientId
 from core.ports import Clock
+from core.retention import Age
 from core.settings import StoreSettings
 from core.stores import s3
-from core.stores.bundle import Age, Expiry
+from core.stores.bundle import Expiry
 from core.stores.dynamodb import retention, table
 from core.stores.dynamodb.address_book import DynamoAddressBook
 from core.stores.dynamodb.api_keys import DynamoKeys
